@@ -1,0 +1,6 @@
+"""python -m cai_cli"""
+
+from cai_cli.cli import main
+
+if __name__ == "__main__":
+    main()

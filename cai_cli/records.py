@@ -1,0 +1,289 @@
+"""Every row shape, in the order data flows: Prompt -> Sample -> Chain -> Pair -> Preference.
+
+A shape is written once: its fields are the columns of the JSONL, in this order, and the features that `datasets` is told.
+Text and lists are never null; a number (or yes/no) that nobody knows is.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from cai_cli.errors import Reject
+
+Side = Literal["a", "b"]
+Order = Literal["ab", "ba"]  # which candidate was shown first
+Verdict = Literal["a", "b", "tie", "abstain"]
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    role: str  # user | assistant
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A conversation that ends with the user turn to be answered."""
+
+    id: str
+    messages: tuple[Turn, ...]
+    kind: str = ""  # harmful | harmless | what the input's column says
+    meta: str = "{}"  # the kept input columns, as one JSON string
+
+    @property
+    def text(self) -> str:
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One response to a prompt."""
+
+    id: str
+    prompt_id: str
+    messages: tuple[Turn, ...]  # up to and with the user turn that is answered
+    prompt: str  # that turn's text
+    kind: str = ""
+    system: str = ""
+    sample: int = 0
+    response: str = ""
+    model: str = ""  # the one that says it answered
+    stop_reason: str = ""
+    refused: bool = False
+    truncated: bool = False
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    meta: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Critique:
+    principle: str
+    category: str
+    critique: str
+    severity: float | None = None  # in [0, 1]; null: nobody gave one
+    needs_revision: bool = True
+    suggestions: tuple[str, ...] = ()
+    quotes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """A critique and what came of it. Open until it is known whether a revision was accepted."""
+
+    round: int  # from 1
+    critiques: tuple[Critique, ...]
+    severity: float | None = None  # the maximum over the critiques, in [0, 1]
+    primary_issues: tuple[str, ...] = ()  # principles whose severity is above .5
+    quality: float | None = None  # in [0, 1], 1 is best
+    revision: str = ""
+    accepted: bool | None = None  # null: the round is open
+
+    @property
+    def needs_revision(self) -> bool:
+        return any(critique.needs_revision for critique in self.critiques)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain(Sample):
+    """A sample on its way through rounds of critique and revision. `response` is the current text."""
+
+    initial_response: str = ""
+    stopped_by: str = ""  # empty while it goes on
+    rounds: tuple[Round, ...] = ()
+
+    @classmethod
+    def begin(cls, sample: Sample) -> Chain:
+        if isinstance(sample, Chain):
+            return sample
+        values = {field.name: getattr(sample, field.name) for field in fields(sample)}
+        return cls(**values, initial_response=sample.response)
+
+    @property
+    def open_round(self) -> Round | None:
+        return self.rounds[-1] if self.rounds and self.rounds[-1].accepted is None else None
+
+    def with_open(self, opened: Round) -> Chain:
+        return replace(self, rounds=(*self.rounds, opened))
+
+    def with_closed(self, closed: Round, stopped_by: str = "") -> Chain:
+        """The open round replaced by its closed form; an accepted revision becomes the response."""
+        response = closed.revision if closed.accepted else self.response
+        return replace(self, rounds=(*self.rounds[:-1], closed), response=response, stopped_by=stopped_by)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """One verdict of a labeler, in candidate coordinates whatever was shown first."""
+
+    labeler: str
+    principle: str = ""
+    order: str = "ab"  # ab | ba: which candidate was shown first
+    draw: int = 0
+    verdict: str = "abstain"  # a | b | tie | abstain
+    p_a: float | None = None  # probability that a is better; 0, .5 or 1 where only a verdict was given; null: abstained
+    confidence: float | None = None  # in [0, 1]
+    rationale: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    criterion: str
+    score: float | None = None  # 1 to 10
+    rationale: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two responses to one prompt, and what labelers said of them."""
+
+    id: str
+    prompt_id: str
+    messages: tuple[Turn, ...]
+    prompt: str
+    kind: str = ""
+    response_a: str
+    response_b: str
+    source_a: str = ""
+    source_b: str = ""
+    votes: tuple[Vote, ...] = ()
+    p_a: float | None = None  # after aggregation, in [1e-4, 1 - 1e-4]
+    preference: str = ""  # a | b | tie
+    confidence: float | None = None  # max(p_a, 1 - p_a)
+    consistent: bool | None = None  # the same side won in both orders; null: only one order was asked
+    scores_a: tuple[Score, ...] = ()
+    scores_b: tuple[Score, ...] = ()
+    gold: str = ""  # a | b | tie | empty
+    meta: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference(Pair):
+    """A pair with its debiased label. `chosen` and `rejected` are the texts."""
+
+    p_a_raw: float | None = None  # mean of the votes' p_a
+    weight: float | None = None  # |2 p_a - 1|
+    flags: tuple[str, ...] = ()
+    chosen: str = ""
+    rejected: str = ""
+    margin: float | None = None  # log-odds of the chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A row that ended: why, where, and what it was until then."""
+
+    id: str
+    prompt_id: str
+    stage: str
+    reason: str
+    detail: str = ""
+    where: str = ""  # file:line, for input that could not be used
+    row: str = ""  # the row so far, as JSON, or the start of the input line
+
+
+def rejected(reject: Reject, stage: str, record: Prompt | Sample | Pair, row_id: str = "") -> Rejected:
+    """A row that ended in a stage, with the record that the stage had; `row_id` where the row was to become another one."""
+    row = json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
+    prompt_id = record.id if isinstance(record, Prompt) else record.prompt_id
+    return Rejected(id=row_id or record.id, prompt_id=prompt_id, stage=stage, reason=reject.reason, detail=reject.detail, row=row)
+
+
+# Reading: a mapping from outside becomes a record, or a Reject that names the column.
+
+_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+Parser = Callable[[Any, str], Any]
+
+
+def from_row(shape: type[R], row: Mapping[str, Any]) -> R:
+    """Read a record from a JSON object; unknown columns are ignored, absent ones take their default.
+
+    Raises: Reject missing_column, wrong_type
+    """
+    values = {}
+    for name, parse, required in _plan(shape):  # type: ignore[arg-type]  # a class is hashable
+        if name in row:
+            values[name] = parse(row[name], name)
+        elif required:
+            raise Reject("missing_column", f"column '{name}' is missing")
+    return shape(**values)
+
+
+@functools.cache
+def _plan(shape: type[Any]) -> list[tuple[str, Parser, bool]]:
+    hints = typing.get_type_hints(shape)
+    return [(field.name, _parser(hints[field.name]), _required(field)) for field in fields(shape)]
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _parser(hint: Any) -> Parser:
+    if _nullable(hint):
+        inner = _parser(_strip(hint))
+        return lambda value, name: None if value is None else inner(value, name)
+    if typing.get_origin(hint) is tuple:
+        return functools.partial(_parse_list, _parser(typing.get_args(hint)[0]))
+    if is_dataclass(hint):
+        return functools.partial(_parse_struct, typing.cast(type[Any], hint))
+    return functools.partial(_parse_scalar, hint)
+
+
+def _parse_scalar(kind: type, value: Any, name: str) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise Reject("wrong_type", f"column '{name}' must be {_WORDS[kind]}, not {_describe(value)}")
+    return value
+
+
+def _parse_list(parse: Parser, value: Any, name: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise Reject("wrong_type", f"column '{name}' must be a list, not {_describe(value)}")
+    return tuple(parse(item, f"{name}[{n}]") for n, item in enumerate(value))
+
+
+def _parse_struct(shape: type[Any], value: Any, name: str) -> Any:
+    if not isinstance(value, dict):
+        raise Reject("wrong_type", f"column '{name}' must be an object, not {_describe(value)}")
+    return from_row(shape, value)
+
+
+def _describe(value: Any) -> str:
+    return "null" if value is None else f"{_WORDS.get(type(value), 'a list' if isinstance(value, list) else 'an object')}"
+
+
+def _nullable(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint)
+
+
+def _strip(hint: Any) -> Any:
+    return next(arg for arg in typing.get_args(hint) if arg is not type(None))
+
+
+# Declaring: the features of a shape, as a dataset card's YAML writes them.
+
+_DTYPES = {str: "string", int: "int64", float: "float64", bool: "bool"}
+
+
+def features(shape: type[Any]) -> list[dict[str, Any]]:
+    """The columns of a shape as `dataset_info.features` of a dataset card lists them."""
+    hints = typing.get_type_hints(shape)
+    return [{"name": field.name, **_feature(hints[field.name])} for field in fields(shape)]
+
+
+def _feature(hint: Any) -> dict[str, Any]:
+    if _nullable(hint):
+        return _feature(_strip(hint))
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return {"list": features(typing.cast(type[Any], item)) if is_dataclass(item) else _DTYPES[item]}
+    return {"dtype": _DTYPES[hint]}
