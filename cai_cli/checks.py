@@ -1,0 +1,132 @@
+"""What a config's sections must be to one another, and to the files that they name. Nothing here asks or writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import pkgutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cai_cli import constitution, prompts, providers
+from cai_cli.documents import Problem
+from cai_cli.errors import Fix
+from cai_cli.settings import ModelSection
+from cai_cli.shipped import shipped
+from cai_cli.validation import KeyPath, Mistake, mistake, near
+
+if TYPE_CHECKING:
+    from cai_cli.config import Config
+
+
+def check(config: Config, raw: Mapping[str, Any]) -> tuple[list[Mistake], list[Problem]]:
+    """Check a config whose sections are right by themselves.
+
+    Takes: raw: the values before what was wrong was taken out: what is wrong is not missing
+    Gives: its mistakes, and the problems of the constitution's file, which have their own places
+    """
+    mistakes = [
+        *_check_models(config), *_check_stages(config, raw), *_check_labelers(config),
+        *_check_templates(config), *_check_prompts(config), *_check_limits(config),
+    ]  # fmt: skip
+    missing, problems = _check_constitution(config)
+    return [*mistakes, *missing], problems
+
+
+def _asked(config: Config) -> Iterator[tuple[KeyPath, ModelSection]]:
+    """Every model that a section asks, and where it is set."""
+    for name, section in config.sections.items():
+        if "model" not in type(section).model_fields:
+            continue  # it works on rows alone
+        own: ModelSection | None = getattr(section, "model", None)
+        common: tuple[KeyPath, ModelSection] = (("model",) if own is None else (name, "model"), config.model_for(section))
+        labelers = getattr(section, "labelers", ())
+        for n, model in enumerate(labeler.model for labeler in labelers):
+            yield common if model is None else ((name, "labelers", n, "model"), model.over(common[1]))
+        if not labelers:
+            yield common
+
+
+def _check_models(config: Config) -> Iterator[Mistake]:
+    own = {module.name for module in pkgutil.iter_modules(providers.__path__)}
+    default: KeyPath = ("model",)
+    asked = dict(_asked(config))
+    for path, model in ({default: config.model} | asked).items():
+        if model.provider == config.model.provider and path != default and model.provider not in own:
+            continue  # said of the default already
+        if model.provider.startswith("_") or (model.provider not in own and model.provider not in providers.names()):
+            known = [name for name in providers.names() if not name.startswith("_")]
+            yield mistake((*path, "provider"), f"names no provider: '{model.provider}'", near(model.provider, known))
+        elif path in asked and not model.name and model.provider != "simulated":
+            yield mistake(
+                (*path, "name"), "is missing: a stage asks this model", "add 'name: ...', or 'provider: simulated', which is free"
+            )
+
+
+def _check_stages(config: Config, raw: Mapping[str, Any]) -> Iterator[Mistake]:
+    if "revise" in raw and "critique" not in raw:
+        yield Mistake(("revise",), "revise: there is no critique to revise by", "add a section 'critique: {}'")
+    for name in ("critique", "label_pairs"):
+        section = config.sections.get(name)
+        if section is not None and getattr(section, "principles", 0) != 0 and raw.get("constitution") is None:
+            hint = "add 'constitution: constitutions/general.yaml' at the top, or 'principles: 0' here"
+            yield Mistake((name,), f"{name}: there is no constitution to take principles from", hint)
+
+
+def _check_labelers(config: Config) -> Iterator[Mistake]:
+    for name, section in config.sections.items():
+        labelers = getattr(section, "labelers", ())
+        for twice in (labeler for labeler, count in Counter(one.name for one in labelers).items() if count > 1):
+            at = max(n for n, one in enumerate(labelers) if one.name == twice)
+            yield mistake(
+                (name, "labelers", at, "name"), f"is given twice: '{twice}'", "votes are told apart by their labeler's name"
+            )
+
+
+def _check_templates(config: Config) -> Iterator[Mistake]:
+    for name, section in config.sections.items():
+        template = getattr(section, "template", None)
+        if isinstance(template, str):
+            try:
+                prompts.find(template, name, config.folder)
+            except Fix as fix:
+                yield from (Mistake((name, "template"), f"{name}: {message}", hint) for message, hint in fix.problems)
+
+
+def _check_prompts(config: Config) -> Iterator[Mistake]:
+    section, path = config.prompts, config.prompts_path()
+    if section is None:
+        return
+    if section.path is not None and section.dataset is not None:
+        yield mistake(("prompts", "dataset"), "and 'path' exclude one another", "keep one of them")
+    if path is not None and section.path != "-" and not path.exists():
+        yield mistake(
+            ("prompts", "path"),
+            f"names no file: '{section.path}'",
+            "a path is relative to the config; a dataset's name goes to 'dataset'",
+        )
+
+
+def _check_limits(config: Config) -> Iterator[Mistake]:
+    try:
+        config.max_outage_s  # noqa: B018
+    except ValueError:
+        yield mistake(
+            ("limits", "max_outage"), f"is no length of time: '{config.limits.max_outage}'", "write 90s, 30m, 6h or 1h30m"
+        )
+    if config.shards.compression == "zstd" and importlib.util.find_spec("zstandard") is None:
+        yield mistake(("shards", "compression"), "zstd needs the package zstandard", "pip install zstandard, or use gzip")
+
+
+def _check_constitution(config: Config) -> tuple[list[Mistake], list[Problem]]:
+    path = config.constitution_path()
+    if path is None:
+        return [], []
+    if not path.is_file():
+        known = [f"constitutions/{file.name}" for file in shipped("configs", "constitutions").glob("*.yaml")]
+        return [mistake(("constitution",), f"names no file: '{config.constitution}'", near(str(config.constitution), known))], []
+    try:
+        constitution.load(path)
+    except Fix as fix:
+        return [], list(fix.problems)
+    return [], []
