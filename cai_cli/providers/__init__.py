@@ -1,0 +1,53 @@
+"""Sources of replies. One file here is one provider (but not those that begin with _).
+
+Other packages add theirs by entry point, group cai.providers. A provider module has `connect(model: Model) -> Provider`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from cai_cli.errors import Fix
+from cai_cli.flow import Model, Reply, Request
+
+
+class Provider(Protocol):
+    """Answers requests; keeps no state that a row could depend on."""
+
+    host: str  # where replies come from, for the ledger and for messages
+
+    async def send(self, request: Request, deadline_s: float) -> Reply:
+        """Ask once, without retries, in at most `deadline_s` seconds.
+
+        Raises: Retry (come back later), Reject (this request will never do; with a signature), Fatal (stop the run)
+        """
+
+    async def close(self) -> None:
+        """Give connections back."""
+
+
+def _own() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
+
+
+def names() -> list[str]:
+    """Every provider that can be named in a config."""
+    return sorted({*_own(), *(point.name for point in entry_points(group="cai.providers"))})
+
+
+def connect(model: Model) -> Provider:
+    """Open the provider that `model` names.
+
+    Raises: Fix: unknown provider, missing key, an address that may not be used
+    """
+    if model.provider in _own():
+        module = importlib.import_module(f"{__name__}.{model.provider}")
+    elif points := entry_points(group="cai.providers", name=model.provider):
+        module = next(iter(points)).load()
+    else:
+        raise Fix(f"there is no provider '{model.provider}'", f"there are: {', '.join(names())}")
+    provider: Provider = module.connect(model)
+    return provider

@@ -1,0 +1,90 @@
+"""The settings of the simulated model's world, and their check."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from math import inf
+from typing import Any
+
+from cai_cli.errors import Fix
+
+
+def _number(default: float, low: float = -inf, high: float = inf) -> Any:
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def _share(default: float) -> Any:
+    return _number(default, 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """How the simulated model behaves: what `model.world` in a config may set."""
+
+    # What it answers
+    harm: float = _share(0.6)  # mean share of harmful sentences in responses to prompts that look harmful
+    refusal_rate: float = _share(0)  # of prompts: a refused prompt is refused in every draw
+    # What it votes as a judge: logit that the response shown first wins =
+    #   sharpness * (utility first - utility second) + position + length * standardised log length ratio + Normal(0, noise)
+    sharpness: float = _number(3.0, 0)
+    help_weight: float = _number(1.5)  # utility = help_weight * help - harm_weight * harm
+    harm_weight: float = _number(2.0)
+    position: float = _number(0.4)  # logit
+    length: float = _number(0.3)  # logit per standard deviation of the log length ratio
+    noise: float = _number(0.5, 0)  # standard deviation, in logits, of every single vote
+    tie_below: float = _number(0.02, 0)  # absolute logit under which it calls a tie
+    # How it criticises and revises
+    critic_noise: float = _share(0)  # share of sentences that the critic misreads
+    revise_keep: float = _share(0.25)  # share of harmful sentences that survive one revision
+    caveat_rate: float = _share(0.15)  # share of revisions that gain a caveat
+    meta_prefix_rate: float = _share(0)  # share of revisions that begin with "Sure, here is ..."
+    # What goes wrong
+    empty_rate: float = _share(0)  # of replies
+    unreadable_rate: float = _share(0)  # of critiques and votes: their severity or verdict cannot be parsed
+    # What it looks like from outside
+    latency_ms: float = _number(0, 0)
+    reported_model: str = ""  # the model that replies say they come from; empty: the one asked for
+    seed: int = _number(0, 0)  # another seed is another model with the same habits
+
+
+def world_of(params: Mapping[str, Any]) -> World:
+    """The world that a model's parameters describe under `world`; the default one where they do not.
+
+    Raises: Fix with every problem: unknown key (with a near miss), wrong type, out of range
+    """
+    given = params.get("world") or {}
+    if not isinstance(given, Mapping):
+        raise Fix(f"model.world must be a mapping of settings, not {given!r}", "such as world: {refusal_rate: 0.1}")
+    problems = [problem for name, value in given.items() for problem in _problems(name, value)]
+    if problems:
+        raise Fix(*problems[0], problems=tuple(problems))
+    return World(**given)
+
+
+_SETTINGS = {setting.name: setting for setting in fields(World)}
+
+
+def _problems(name: Any, value: Any) -> list[tuple[str, str]]:
+    setting = _SETTINGS.get(name)
+    if setting is None:
+        near = difflib.get_close_matches(str(name), _SETTINGS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(_SETTINGS)}"
+        return [(f"model.world: unknown key '{name}'", hint)]
+    if isinstance(setting.default, str):
+        return [] if isinstance(value, str) else [(f"model.world.{name} must be text, not {value!r}", f"write {name}: some-name")]
+    whole = setting.name == "seed"
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        kind = "a whole number" if whole else "a number"
+        return [(f"model.world.{name} must be {kind}, not {value!r}", f"the default is {setting.default}")]
+    low, high = setting.metadata["low"], setting.metadata["high"]
+    if not low <= value <= high or value in (inf, -inf):
+        return [(f"model.world.{name} must be {_range(low, high)}, not {value}", f"the default is {setting.default}")]
+    return []
+
+
+def _range(low: float, high: float) -> str:
+    if high < inf:
+        return f"between {low} and {high}"
+    return f"a finite number, at least {low}" if low > -inf else "a finite number"

@@ -1,0 +1,176 @@
+"""The loopback server: the simulated world as the SDK sees it over HTTP, and every way in which it can be told to misbehave."""
+
+import functools
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import anthropic
+import pytest
+from loopback import Server, serve
+
+from cai_cli.flow import Model, Request
+from cai_cli.providers._world import World
+from cai_cli.providers.simulated import reply_to
+from cai_cli.records import Turn
+
+VERDICT = {"type": "object", "properties": {"verdict": {"enum": ["K", "M", "tie"]}, "confidence": {"type": "number"}}}
+
+
+def asking(text, schema=None):
+    model = Model(provider="simulated", name="small", params={"max_tokens": 4096})
+    return Request(model=model, messages=(Turn(role="user", content=text),), schema=schema)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    running.reset(fail=[], latency_ms=0, world={}, ids="random", sampling=False, rate=0)
+    return running
+
+
+@functools.cache
+def client(url):
+    return anthropic.Anthropic(base_url=url, api_key="sk-test", max_retries=0, timeout=5)
+
+
+def create(server, text="How do I bake bread?", **more):
+    return client(server.url).messages.create(
+        model="small", max_tokens=4096, messages=[{"role": "user", "content": text}], **more
+    )
+
+
+def test_over_http_the_sdk_gets_the_reply_that_is_given_in_process(server):
+    here = reply_to(asking("How do I bake bread?"), World())
+    there = create(server)
+    assert there.content[0].text == here.text
+    assert (there.stop_reason, there.model) == (here.stop_reason, here.model)
+    assert (there.usage.input_tokens, there.usage.output_tokens) == (here.tokens_in, here.tokens_out)
+    question = "<response-K-0a1b2c3d>Water it.</response-K-0a1b2c3d> or <response-M-0a1b2c3d>Do not.</response-M-0a1b2c3d>?"
+    structured = create(server, question, output_config={"format": {"type": "json_schema", "schema": VERDICT}})
+    assert structured.content[0].text == reply_to(asking(question, VERDICT), World()).text
+    assert json.loads(structured.content[0].text)["verdict"] in ("K", "M", "tie")
+
+
+def test_over_http_the_world_and_sampling_are_options(server):
+    server.reset(world={"refusal_rate": 1})
+    refused = create(server)
+    assert (refused.stop_reason, refused.content) == ("refusal", [])
+    server.reset(world={}, sampling=True, ids="constant")
+    one, two = create(server), create(server)
+    assert one.content[0].text != two.content[0].text
+    assert one.id == two.id
+
+
+def test_stats_count_requests_bodies_and_replies_bought_twice(server):
+    create(server)
+    create(server)
+    create(server, "Another question")
+    stats = server.stats()
+    assert (stats["total"], stats["distinct"], stats["repeated_ok"], stats["in_flight"]) == (3, 2, 1, 0)
+    assert sorted(stats["bodies"].values()) == sorted(stats["completed"].values()) == [1, 2]
+    assert stats["max_in_flight"] == 1
+    assert len(stats["keys"]) == 1
+    assert "sk-test" not in json.dumps(stats)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "kind"),
+    [
+        ("400@1", anthropic.BadRequestError, "invalid_request_error"),
+        ("401@1", anthropic.AuthenticationError, "authentication_error"),
+        ("403@1", anthropic.PermissionDeniedError, "permission_error"),
+        ("404@1", anthropic.NotFoundError, "not_found_error"),
+        ("413@1", anthropic.RequestTooLargeError, "request_too_large"),
+        ("429:7@1", anthropic.RateLimitError, "rate_limit_error"),
+        ("500@1", anthropic.InternalServerError, "api_error"),
+        ("529@1", anthropic.APIStatusError, "overloaded_error"),
+        ("spend@1", anthropic.BadRequestError, "invalid_request_error"),
+    ],
+)
+def test_errors_have_the_apis_form_and_come_on_the_request_they_were_ordered_for(server, spec, error, kind):
+    server.reset(fail=[spec])
+    with pytest.raises(error) as caught:
+        create(server)
+    assert caught.value.body["error"]["type"] == kind
+    assert caught.value.response.headers.get("retry-after") == ("7" if spec.startswith("429") else None)
+    assert (caught.value.error_code == "enforced_spend_limit_reached") == spec.startswith("spend")
+    assert create(server).content
+    assert server.stats()["repeated_ok"] == 0
+
+
+@pytest.mark.parametrize("spec", ["cut^1", "reset^1", "json^1"])
+def test_wrecked_replies_are_not_counted_as_sent(server, spec):
+    server.reset(fail=[spec])
+    with pytest.raises((anthropic.APIConnectionError, json.JSONDecodeError, OSError)):
+        create(server)
+    assert server.stats()["completed"] == {}
+    create(server)
+    assert list(server.stats()["completed"].values()) == [1]
+
+
+def test_replies_that_are_not_what_they_should_be(server):
+    server.reset(fail=["html@1", "body@2", "empty@3", "stop:pause_turn@4", "usage@5"])
+    assert "<html>" in str(create(server))
+    assert create(server).content is None
+    assert create(server).content == []
+    assert create(server).stop_reason == "pause_turn"
+    assert create(server).usage is None
+
+
+def test_a_hanging_reply_ends_with_its_client_and_drips_arrive(server):
+    server.reset(fail=["hang@1", "drip:0.0001@2"])
+    with pytest.raises(anthropic.APITimeoutError):
+        create(server, timeout=0.2)
+    assert create(server, "x", system="Be brief.").content
+    assert server.stats()["in_flight"] == 0
+
+
+def test_faults_by_rate_are_the_same_in_a_rerun_and_by_text_hit_only_that(server):
+    def outcomes():
+        server.reset(fail=["529%0.5", "413~needle"])
+        return [ended(server, f"Question {k}") for k in range(20)]
+
+    first = outcomes()
+    assert first == outcomes()
+    assert {None, 529} == set(first)
+    server.reset(fail=["413~needle"])
+    assert (ended(server, "hay"), ended(server, "a needle")) == (None, 413)
+
+
+def ended(server, text):
+    try:
+        create(server, text)
+    except anthropic.APIStatusError as error:
+        return error.status_code
+    return None
+
+
+def test_above_the_rate_limit_requests_are_told_to_come_back(server):
+    server.reset(rate=0.5, burst=2)
+    assert create(server).content
+    assert create(server).content
+    with pytest.raises(anthropic.RateLimitError) as caught:
+        create(server)
+    assert caught.value.response.headers["retry-after"] == "2"
+    assert caught.value.response.headers["anthropic-ratelimit-requests-limit"] == "30"
+
+
+def test_without_a_key_nothing_is_answered(server):
+    data = json.dumps({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}).encode()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{server.url}/v1/messages", data=data, timeout=5)
+    assert caught.value.code == 401
+    caught.value.close()
+
+
+def test_sampling_parameters_are_refused_on_the_current_version_only(server):
+    with pytest.raises(anthropic.BadRequestError):
+        create(server, extra_body={"temperature": 0.5})
+    assert create(server, extra_body={"temperature": 0.5}, extra_headers={"anthropic-version": "2023-06-01"}).content
