@@ -1,0 +1,1 @@
+"""Steps that see all rows and ask nothing; one file is one step."""
