@@ -1,0 +1,255 @@
+"""Input rows: prompts, pairs that somebody else made, and rows that a stage wrote.
+
+Every reader is a generator that can be called again and then gives the same; each row comes out once, accepted or Rejected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import orjson
+
+from cai_cli import chance
+from cai_cli.engine import shapes
+from cai_cli.engine.files import find_files, read_file
+from cai_cli.engine.formats import Line, Rows
+from cai_cli.errors import Exit, Fatal, Fix, Reject
+from cai_cli.records import Pair, Prompt, Rejected, from_row
+from cai_cli.settings import PromptsSection
+
+R = TypeVar("R")
+SHOWN = 10  # ids that clash, in a message
+
+
+def read_prompts(settings: PromptsSection, folder: Path, seed: int) -> Iterator[Prompt | Rejected]:
+    """Read prompts from a file, a folder of files, or a dataset.
+
+    Takes: the config's `prompts`, the folder that its path is relative to, the config's seed (it shuffles)
+    Gives: prompts in input order, or shuffled, at most `limit` of them; and what was rejected on the way
+    Raises: Fix (exit 65): no file, no rows, a damaged file, ids that clash, a named column that no row has
+    """
+
+    def build(line: Line, ids: _Ids) -> Prompt:
+        messages = shapes.conversation(line.row, settings.column)
+        kind, meta = shapes.kind(line.row, settings.kind), shapes.kept(line.row, settings.keep)
+        return Prompt(id=ids.of_prompt(line, messages), messages=messages, kind=kind, meta=meta)
+
+    return _read(settings, folder, build, lambda prompt: chance.unit(seed, "shuffle", prompt.id))
+
+
+def read_pairs(settings: PromptsSection, folder: Path, seed: int) -> Iterator[Pair | Rejected]:
+    """Read pairs that somebody else made: two responses, or a chosen and a rejected one, with or without votes.
+
+    The side of the chosen one is drawn by seed and id, so that it tells a labeler nothing.
+    Takes, gives and raises as `read_prompts` does.
+    """
+
+    def build(line: Line, ids: _Ids) -> Pair:
+        row = {name: value for name, value in line.row.items() if value is not None}
+        kind, meta = shapes.kind(row, settings.kind), shapes.kept(row, settings.keep)
+        if "votes" in row:
+            pair = ids.of_pair(line, shapes.voted_pair(row, settings.column))
+            return replace(pair, kind=kind or pair.kind, meta=meta if settings.keep else pair.meta)
+        pair = shapes.given_pair(row, settings.column, seed, settings.gold, lambda messages: ids.of_prompt(line, messages))
+        return replace(pair, kind=kind, meta=meta)
+
+    return _read(settings, folder, build, lambda pair: chance.unit(seed, "shuffle", pair.prompt_id))
+
+
+def read_rows(shape: type[R], paths: Iterable[Path]) -> Iterator[R | Rejected]:
+    """Read rows that a stage wrote, ours or another's: Sample, Chain, Pair.
+
+    Raises: Fix (exit 65): no file, a damaged file, or files without any row
+    """
+    empty, shown = True, ""
+    for path in paths:
+        for file in find_files(path, str(path)):
+            shown = shown or file.name
+            for line in read_file(file, otherwise=".jsonl"):
+                empty = False
+                yield line if isinstance(line, Rejected) else _record(shape, line)
+    if empty and shown:
+        raise _no_rows(shown)
+
+
+def _record(shape: type[R], line: Line) -> R | Rejected:
+    try:
+        return from_row(shape, line.row)
+    except Reject as why:
+        return _reject(line, why)
+
+
+def _reject(line: Line, why: Reject) -> Rejected:
+    names = (line.row.get(column) for column in ("id", "prompt_id"))
+    own, prompt = (str(name) if type(name) in (str, int) else "" for name in names)
+    return line.rejected(why, own or prompt, prompt or own)
+
+
+class OfPrompt(Protocol):
+    @property
+    def prompt_id(self) -> str: ...
+
+
+P = TypeVar("P", bound=OfPrompt)
+
+
+def group_by_prompt(rows: Iterable[P | Rejected]) -> Iterator[list[P] | Rejected]:
+    """Put rows of one prompt that follow one another into a list. A rejected row passes as it is, and ends no list."""
+    group: list[P] = []
+    for row in rows:
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        if group and row.prompt_id != group[0].prompt_id:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+# One way for prompts and pairs.
+
+
+def _read(
+    settings: PromptsSection, folder: Path, build: Callable[[Line, _Ids], R], place: Callable[[R], float]
+) -> Iterator[R | Rejected]:
+    """Build every row, put them in the order of their `place` if they are to be shuffled, and stop at the limit."""
+    ids = _Ids()
+    built = _build_all(settings, folder, build, ids)
+    items = _shuffled(built, place) if settings.shuffle else built
+    left = settings.limit or -1
+    for item in items:
+        yield item
+        left -= not isinstance(item, Rejected)
+        if left == 0:
+            break
+    ids.check()
+
+
+def _build_all(settings: PromptsSection, folder: Path, build: Callable[[Line, _Ids], R], ids: _Ids) -> Iterator[R | Rejected]:
+    columns, empty = _NamedColumns(settings), True
+    for line in _files(settings.path, folder) if settings.path else _dataset(settings, folder):
+        empty = False
+        if isinstance(line, Rejected):
+            yield line
+            continue
+        columns.see(line.row)
+        try:
+            yield build(line, ids)
+        except Reject as why:
+            yield _reject(line, why)
+    if empty:
+        raise _no_rows(settings.path or settings.dataset or "")
+    columns.check()
+
+
+def _shuffled(items: Iterable[R | Rejected], place: Callable[[Any], float]) -> Iterator[R | Rejected]:
+    accepted: list[R] = []
+    for item in items:
+        if isinstance(item, Rejected):
+            yield item
+        else:
+            accepted.append(item)
+    yield from sorted(accepted, key=place)
+
+
+def _no_rows(name: str) -> Fix:
+    return Fix(f"{name} holds no rows", "nothing was asked; check what should have written it", Exit.INPUT)
+
+
+def _files(path: str, folder: Path) -> Rows:
+    for file in find_files(folder / Path(path).expanduser(), path):
+        yield from read_file(file)
+
+
+def _dataset(settings: PromptsSection, folder: Path) -> Rows:
+    """The rows of a `datasets` name, or of a folder relative to the config, streamed."""
+    if not settings.dataset:
+        raise Fix("prompts: neither path nor dataset is set", "set prompts.path, or give -i FILE", Exit.INPUT)
+    import datasets
+
+    name = settings.dataset
+    source = str(folder / name) if (folder / name).is_dir() else name
+    try:
+        rows = datasets.load_dataset(source, settings.config, data_dir=settings.data_dir, split=settings.split, streaming=True)
+        for number, row in enumerate(rows, start=1):
+            yield Line(where=f"{name}:{number}", row=row)
+    except (FileNotFoundError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise Fix(
+            f"the dataset '{name}' cannot be read: {error}", "check its name, prompts.config and prompts.split", Exit.INPUT
+        ) from error
+    except OSError as error:
+        raise Fatal(
+            f"the dataset '{name}' cannot be reached: {error}", "try again, or download it first", Exit.UNREACHABLE
+        ) from error
+
+
+class _NamedColumns:
+    """The columns that the config names; one that no row has is a slip of the config, not of the rows."""
+
+    def __init__(self, settings: PromptsSection) -> None:
+        kind = () if settings.kind in shapes.KINDS else (settings.kind,)
+        self.missing = dict.fromkeys([*filter(None, [settings.column]), *kind, *settings.keep])
+        self.there: list[str] = []  # the first row's columns
+
+    def see(self, row: dict[str, Any]) -> None:
+        self.there = self.there or list(row)
+        for name in [name for name in self.missing if name in row]:
+            del self.missing[name]
+
+    def check(self) -> None:
+        problems = tuple((f"prompts: {shapes.missing(name, self.there)}", "") for name in self.missing)
+        if problems and self.there:
+            raise Fix(problems[0][0], "name a column that the input has", Exit.INPUT, problems)
+
+
+class _Ids:
+    """Names rows: the given id, else a hash of the content, with an ordinal for repeats. Eight bytes are kept of each."""
+
+    def __init__(self) -> None:
+        self.taken: set[int] = set()
+        self.repeats: dict[str, int] = {}
+        self.clashes: list[str] = []
+
+    def of_prompt(self, line: Line, messages: shapes.Turns) -> str:
+        given = shapes.given_id(line.row, "prompt_id", "id")
+        return self._given(given, line.where) if given else self._made(messages)
+
+    def of_pair(self, line: Line, pair: Pair) -> Pair:
+        """The pair under its own id: a prompt may have many pairs."""
+        if pair.id:
+            return replace(pair, id=self._given(pair.id, line.where))
+        prompt_id = self._made(pair.messages)
+        return replace(pair, id=f"{prompt_id}-0-1", prompt_id=prompt_id)
+
+    def _given(self, name: str, where: str) -> str:
+        if not self._take(name) and len(self.clashes) < SHOWN:
+            self.clashes.append(f"'{name}' again at {where}")
+        return name
+
+    def _made(self, messages: shapes.Turns) -> str:
+        content = [{"content": turn.content, "role": turn.role} for turn in messages]
+        made = name = hashlib.sha256(orjson.dumps(content)).hexdigest()[:16]
+        while not self._take(name):
+            self.repeats[made] = self.repeats.get(made, 1) + 1
+            name = f"{made}-{self.repeats[made]}"
+        return name
+
+    def _take(self, name: str) -> bool:
+        mark = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+        free = mark not in self.taken
+        self.taken.add(mark)
+        return free
+
+    def check(self) -> None:
+        if self.clashes:
+            raise Fix(
+                f"ids must be unique, but these repeat: {', '.join(self.clashes)}",
+                "give each row its own id, or drop the id column: ids are then made from the content",
+                Exit.INPUT,
+            )
