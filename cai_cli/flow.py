@@ -120,19 +120,25 @@ def ask(request: Request) -> Flow[Reply]:
 
 
 def _whole(request: Request) -> Flow[Reply]:
-    reply, text = (yield from _one(request)), ""
+    reply = yield from _one(request)
     for _ in range(CONTINUATIONS):
         if reply.stop_reason != "pause_turn":
             break
-        text += reply.text
-        reply = yield from _one(request.continued(text))
+        reply = _joined(reply, (yield from _one(request.continued(reply.text))))
     if reply.stop_reason == "pause_turn":
         raise Reject("paused", f"{CONTINUATIONS} continuations were not enough")
     if reply.stop_reason == "model_context_window_exceeded":
         raise Reject("context_exceeded", "the conversation is longer than the model's context")
     if reply.stop_reason not in KNOWN_STOPS:
         raise Reject("unknown_stop_reason", reply.stop_reason)
-    return replace(reply, text=text + reply.text) if text else reply
+    return reply
+
+
+def _joined(begun: Reply, rest: Reply) -> Reply:
+    """A reply that paused and what continued it, as one; its tokens are those of both."""
+    counts = ("tokens_in", "tokens_out", "tokens_cache_read", "tokens_cache_write")
+    sums = {name: getattr(begun, name) + getattr(rest, name) for name in counts}
+    return replace(rest, text=begun.text + rest.text, estimated=begun.estimated or rest.estimated, **sums)
 
 
 def ask_whole(request: Request, retry_truncated: bool) -> Flow[Reply]:

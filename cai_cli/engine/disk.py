@@ -1,0 +1,91 @@
+"""Durable files: private, atomic, and on a disk that can be trusted."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cai_cli.errors import Exit, Fatal, Fix
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "glusterfs", "beegfs", "fuse.sshfs", "fuse.s3fs", "fuse.glusterfs"}
+
+
+def make_private(path: Path) -> None:
+    """Create a file that only its owner reads (0600) in a folder that only its owner enters (0700); leave an existing one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def private_opener(path: str, flags: int) -> int:
+    """For open(): what it creates, only its owner reads."""
+    return os.open(path, flags, 0o600)
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace `path` by `data`, wholly or not at all, also across a power loss. Raises: Fatal (exit 74)"""
+    try:
+        _write_durably(path, data, mode)
+    except OSError as error:
+        raise Fatal(f"{path} cannot be written: {error.strerror}",
+                    "make room or mend its folder, then run the same command again; every reply is kept", Exit.DISK) from error  # fmt: skip
+
+
+def _write_durably(path: Path, data: bytes, mode: int) -> None:
+    part = path.with_name(path.name + ".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(part, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def probe(folder: Path) -> None:
+    """Check, before anything is bought, that `folder` can be written. Raises: Fix (exit 74)"""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".probe-{os.getpid()}"
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as error:
+        raise Fix(f"{folder} cannot be written: {error.strerror}", "choose another folder with -o, or mend its permissions", Exit.DISK) from error
+
+
+def refuse_network_filesystem(folder: Path) -> None:
+    """SQLite's WAL needs shared memory that network file systems do not have. Raises: Fix"""
+    kind = filesystem(folder)
+    if kind in _NETWORK:
+        raise Fix(f"{folder} lies on a network file system ({kind}), where the ledger would not be safe",
+                  "set `state:` in the config (or CAI_STATE) to a folder on a local disk", Exit.USAGE)  # fmt: skip
+
+
+def filesystem(folder: Path) -> str:
+    """The type of the file system that holds `folder`, as the kernel names it; empty where that cannot be read."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return ""
+    return filesystem_in(mounts, os.path.realpath(folder))
+
+
+def filesystem_in(mounts: str, target: str) -> str:
+    """The type of the file system that holds the absolute path `target`, by the text of a mountinfo file."""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split()[4])
+        inside = target == point or target.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, right.split()[0]
+    return kind

@@ -1,0 +1,238 @@
+"""Drive flows: every request goes ledger -> budget -> pace -> provider -> ledger -> budget, and only then back to its stage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cai_cli.engine.budget import Budget
+from cai_cli.engine.clock import Clock
+from cai_cli.engine.ledger import Ledger, key_of
+from cai_cli.engine.pace import Pace
+from cai_cli.engine.systemic import Systemic
+from cai_cli.errors import CaiError, Fatal, Reject, Retry
+from cai_cli.flow import Flow, Model, Outcome, Reply, Request
+from cai_cli.providers import Provider
+
+T = TypeVar("T")
+BREATHE_EVERY = 64  # ledger hits never suspend: give the loop a turn now and then
+PROTOCOL_TRIES = 3  # replies that cannot be read before the row is rejected
+UNREADABLE = "200 unreadable"  # the signature of a reply that is none
+
+
+class Stopped(Exception):
+    """The run is stopping: this flow is not asked on. Its replies are in the ledger, it will be replayed."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one stage asked in this run."""
+
+    requests: int = 0  # replies bought
+    replayed: int = 0  # replies found in the ledger
+    retries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    dollars: float = 0.0
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the replies that one flow used add up to, bought now or replayed: it depends on the data alone."""
+
+    replies: Counter[str] = field(default_factory=Counter)
+    tokens_in: Counter[str] = field(default_factory=Counter)
+    tokens_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, request: Request, reply: Reply) -> None:
+        self.replies[request.stage] += 1
+        self.tokens_in[request.stage] += reply.tokens_in + reply.tokens_cache_read + reply.tokens_cache_write
+        self.tokens_out[request.stage] += reply.tokens_out
+
+
+Connect = Callable[[Model], Provider]
+Paces = Callable[[Model], Pace]
+
+
+class Asker:
+    """Answers requests for all flows of a run.
+
+    `pace_for` gives the pace of a model's server, `connect` opens it. `in_flight` counts requests that are out or whose reply
+    is not yet on disk: at a stop it is what may be billed twice.
+    """
+
+    def __init__(self, ledger: Ledger, budget: Budget, pace_for: Paces, connect: Connect, clock: Clock) -> None:
+        self.ledger, self.budget, self.pace_for, self.connect, self.clock = ledger, budget, pace_for, connect, clock
+        self.counts: defaultdict[str, Counts] = defaultdict(Counts)
+        self.trouble: Counter[str] = Counter()  # what was retried, by kind
+        self.systemic = Systemic()
+        self.refused: set[str] = set()  # reasons of this run's provisional failures
+        self.stopping = False
+        self.in_flight = 0
+        self._providers: dict[tuple[object, ...], Provider] = {}
+        self._flying: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._hits = 0
+
+    async def drive(self, flow: Flow[T], usage: Usage) -> T:
+        """Run a flow to its end. Gives: what it returns. Raises: Stopped, Fatal"""
+        try:
+            requests = next(flow)
+            while True:
+                outcomes = await self.wave(requests)
+                for request, outcome in zip(requests, outcomes, strict=True):
+                    if isinstance(outcome, Reply):
+                        usage.add(request, outcome)
+                requests = flow.send(outcomes)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            flow.close()
+
+    async def wave(self, requests: tuple[Request, ...]) -> tuple[Outcome, ...]:
+        """Ask several requests at once; those in flight are waited for even when one of them stops the run."""
+        if len(requests) == 1:
+            return (await self.outcome(requests[0]),)
+        results = await asyncio.gather(*map(self.outcome, requests), return_exceptions=True)
+        outcomes: list[Outcome] = []
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, Reject):
+                raise result
+            outcomes.append(result)
+        return tuple(outcomes)
+
+    async def outcome(self, request: Request) -> Outcome:
+        """The reply to a request: from the ledger, from an identical request in flight, or bought."""
+        key = key_of(request)
+        if (known := self.ledger.get(key)) is not None:
+            self.counts[request.stage].replayed += 1
+            await self._breathe()
+            return known
+        if self.stopping:
+            raise Stopped
+        if (flying := self._flying.get(key)) is not None:
+            return await asyncio.shield(flying)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._flying[key] = future
+        try:
+            outcome = await self._buy(key, request)
+        except BaseException as error:
+            future.set_exception(error if isinstance(error, CaiError) else Stopped())
+            future.exception()  # nobody may be waiting for it
+            raise
+        finally:
+            del self._flying[key]
+        future.set_result(outcome)
+        return outcome
+
+    async def _breathe(self) -> None:
+        self._hits += 1
+        if self._hits % BREATHE_EVERY == 0:
+            await asyncio.sleep(0)
+
+    async def _buy(self, key: bytes, request: Request) -> Outcome:
+        pace, provider = self.pace_for(request.model), self._provider(request.model)
+        tries, unreadable = 0, 0
+        while True:
+            try:
+                return await self._send(key, request, pace, provider, first=tries == 0)
+            except Reject as reject:
+                await self.ledger.fail(key, request, reject)
+                return reject
+            except Retry as retry:
+                tries += 1
+                self._note_retry(request, retry)
+                unreadable += retry.kind == "protocol"
+                if unreadable >= PROTOCOL_TRIES:
+                    failure = Reject("protocol_error", retry.detail, UNREADABLE)
+                    await self.ledger.fail(key, request, failure)
+                    return failure
+                await pace.failed(retry, tries)
+
+    async def _send(self, key: bytes, request: Request, pace: Pace, provider: Provider, first: bool) -> Reply:
+        reserved, dollars = self.budget.most(request), 0.0
+        await self.budget.reserve(reserved)
+        try:
+            await pace.enter()
+            with self._flight():
+                reply = await self._ask(request, pace, provider)
+                pace.succeeded()
+                self.systemic.answered()
+                dollars = self.budget.cost(request.model, reply)
+                await self.ledger.put(key, request, reply, provider.host, dollars)
+            self._count(request, reply, dollars)
+            return reply
+        except Reject as reject:
+            pace.succeeded()
+            await self._suspect(reject, first)
+            raise
+        except Retry as retry:
+            if retry.kind == "protocol":
+                await self._suspect(Reject("protocol_error", retry.detail, UNREADABLE), first)
+            if retry.kind == "timeout":  # the server may have finished, and billed, what we no longer waited for
+                dollars = reserved
+                await self.ledger.charge(dollars)
+            raise
+        finally:
+            self.budget.settle(reserved, dollars)
+
+    async def _ask(self, request: Request, pace: Pace, provider: Provider) -> Reply:
+        sent_at = self.clock.now()
+        try:
+            if self.stopping:
+                raise Stopped
+            return await provider.send(request, min(900.0, 60.0 + request.model.max_tokens / 10))
+        except Retry as retry:
+            if retry.kind == "rate_limit":
+                pace.limited(sent_at, retry.after_s)
+            raise
+        finally:
+            # The slot is free before the commit: held through it, 64 slots would carry about 2,000 requests a second.
+            pace.leave()
+
+    @contextmanager
+    def _flight(self) -> Iterator[None]:
+        self.in_flight += 1
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise  # stays counted: it may be billed and its reply is not on disk
+        except BaseException:
+            self.in_flight -= 1
+            raise
+        self.in_flight -= 1
+
+    async def _suspect(self, reject: Reject, first: bool) -> None:
+        """Count a refusal; when it turns out systemic, forget those written for it: no row was at fault."""
+        self.refused.add(reject.reason)
+        try:
+            self.systemic.refused(reject, first)
+        except Fatal:
+            await self.ledger.void_failures(reject.signature)
+            raise
+
+    def _note_retry(self, request: Request, retry: Retry) -> None:
+        self.counts[request.stage].retries += 1
+        self.trouble[retry.kind] += 1
+
+    def _count(self, request: Request, reply: Reply, dollars: float) -> None:
+        counts = self.counts[request.stage]
+        counts.requests += 1
+        counts.tokens_in += reply.tokens_in + reply.tokens_cache_read + reply.tokens_cache_write
+        counts.tokens_out += reply.tokens_out
+        counts.dollars += dollars
+
+    def _provider(self, model: Model) -> Provider:
+        key = (model.provider, model.base_urls, model.key_env, json.dumps(model.params.get("world"), sort_keys=True))
+        if key not in self._providers:
+            self._providers[key] = self.connect(model)
+        return self._providers[key]
+
+    async def close(self) -> None:
+        for provider in self._providers.values():
+            await provider.close()

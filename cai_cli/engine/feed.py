@@ -1,0 +1,142 @@
+"""What a job works on: rows, prompt by prompt, cut into partitions, and readable twice."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from cai_cli.engine.inputs import group_by_prompt, read_rows
+from cai_cli.engine.versions import Version, fingerprint
+from cai_cli.errors import Exit, Fix
+from cai_cli.records import Rejected
+
+
+STDIN = "stdin"
+
+
+class Unit(NamedTuple):
+    """The rows of one prompt."""
+
+    shard: int
+    rows: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Input that was read once already: counted, hashed, its unusable rows set aside."""
+
+    units: Callable[[], Iterator[Unit]]
+    prompts: int
+    shards: int
+    fingerprint: str
+    rejects: list[Rejected] = field(default_factory=list)
+    parents: tuple[Version, ...] = ()
+
+
+def alone(rows: Iterable[Any]) -> Iterator[Any]:
+    """Every row a group of its own: prompts, and pairs that somebody else made."""
+    return (row if isinstance(row, Rejected) else (row,) for row in rows)
+
+
+def from_reader(read: Callable[[], Iterable[Any]], size: int, limit: int | None, name: str, check: bool = True) -> Feed:
+    """Survey groups of rows (or Rejected) that `read` gives anew each time it is called.
+
+    `size`: prompts a partition. `limit`: the first so many prompts only. `check`: look for rows that cannot be told apart.
+    Raises: Fix (exit 65) when nothing is usable, ids clash, or the rows of a prompt are scattered
+    """
+    digest, prompts, rejects, seen = hashlib.sha256(), 0, list[Rejected](), _Seen()
+    for group in _limited(read(), limit):
+        if isinstance(group, Rejected):
+            rejects.append(_placed(group))
+            continue
+        prompts += 1
+        if check:
+            seen.check(group)
+        for row in group:
+            digest.update(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+    if not prompts:
+        raise _nothing_usable(name, rejects)
+
+    def units() -> Iterator[Unit]:
+        usable = (group for group in _limited(read(), limit) if not isinstance(group, Rejected))
+        return (Unit(number // size, group) for number, group in enumerate(usable))
+
+    # the file's own name and line: the same input reached by another path is the same input
+    digest.update(orjson.dumps([reject.where.rpartition("/")[2] for reject in rejects]))
+    return Feed(units, prompts, -(-prompts // size), digest.hexdigest(), rejects)
+
+
+def _placed(reject: Rejected) -> Rejected:
+    """A spooled line is a line of stdin: the spool's path is another one in every run."""
+    name, _, line = reject.where.rpartition("/")[2].rpartition(":")
+    return replace(reject, where=f"{STDIN}:{line}") if name == STDIN else reject
+
+
+def _limited(groups: Iterable[Any], limit: int | None) -> Iterator[Any]:
+    taken = 0
+    for group in groups:
+        if limit is not None and taken >= limit:
+            return
+        taken += not isinstance(group, Rejected)
+        yield group
+
+
+class _Seen:
+    """Finds what cannot be told apart later: rows with one id, and prompts whose rows are scattered."""
+
+    def __init__(self) -> None:
+        self.rows: set[bytes] = set()
+        self.prompts: set[bytes] = set()
+
+    def check(self, group: Sequence[Any]) -> None:
+        if self._again(self.prompts, group[0].prompt_id):
+            raise Fix(f"the rows of prompt_id '{group[0].prompt_id}' are not next to each other", "sort the input by prompt_id", Exit.INPUT)
+        for row in group:
+            if self._again(self.rows, row.id):
+                raise Fix(f"two rows have the id '{row.id}'", "give every row its own id", Exit.INPUT)
+
+    def _again(self, seen: set[bytes], value: str) -> bool:
+        mark = hashlib.blake2b(value.encode(), digest_size=8).digest()
+        found = mark in seen
+        seen.add(mark)
+        return found
+
+
+def _nothing_usable(name: str, rejects: Sequence[Rejected]) -> Fix:
+    if not rejects:
+        return Fix(f"{name} holds no rows", "nothing was asked; check prompts.path or -i", Exit.INPUT)
+    first = tuple((f"{reject.where}: {reject.reason}: {reject.detail}", "") for reject in rejects[:10])
+    return Fix(f"{name} holds no usable row", "", Exit.INPUT, ((f"{name} holds no usable row; the first reasons follow", ""), *first))
+
+
+def from_version(version: Version, shape: type[Any], limit: int | None) -> Feed:
+    """The rows of a published version: shard k of what is made from it holds the prompts of its shard k."""
+
+    def units() -> Iterator[Unit]:
+        return itertools.islice(_version_units(version, shape), limit)
+
+    prompts = min(version.manifest["prompts"], limit or version.manifest["prompts"])
+    return Feed(units, prompts, version.shards, fingerprint([version.fingerprint, limit]), [], (version,))
+
+
+def _version_units(version: Version, shape: type[Any]) -> Iterator[Unit]:
+    for shard in range(version.shards):
+        for group in group_by_prompt(read_rows(shape, version.files(shard))):
+            if isinstance(group, Rejected):
+                raise Fix(f"{group.where}: {group.reason}: {group.detail}", "a published shard was changed; look at `cai verify`", Exit.INPUT)
+            yield Unit(shard, group)
+
+
+def spool(stream: Any, folder: Path) -> Path:
+    """Copy stdin to a file, so that it can be read twice. Gives: its path"""
+    path = folder / STDIN
+    with open(path, "wb") as file:
+        shutil.copyfileobj(stream, file)
+    return path

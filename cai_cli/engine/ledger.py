@@ -1,0 +1,237 @@
+"""Every reply that was paid for, by the question it answers. A reply is on disk before a stage sees it.
+
+SQLite in WAL mode with synchronous=FULL. One thread writes, in groups of about 10 ms; several processes may share the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cai_cli.engine.disk import make_private, refuse_network_filesystem
+from cai_cli.errors import Exit, Fatal, Fix, Reject
+from cai_cli.flow import Outcome, Reply, Request
+
+SCHEMA_VERSION = 1
+GROUP_S = 0.01
+DISK_WAIT_S = 600.0  # how long a full disk is waited for before the run stops
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS replies (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, stage TEXT, row TEXT, model TEXT, host TEXT, mode TEXT,
+  run TEXT, at REAL, dollars REAL, reply BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS failures (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, stage TEXT, row TEXT, reason TEXT, detail TEXT,
+  signature TEXT, run TEXT, at REAL, provisional INTEGER);
+CREATE TABLE IF NOT EXISTS spending (run TEXT PRIMARY KEY, job TEXT, leased REAL, settled REAL);
+"""
+_PUT = "INSERT OR IGNORE INTO replies (key, stage, row, model, host, mode, run, at, dollars, reply) VALUES (?,?,?,?,?,?,?,?,?,?)"
+_FAIL = "INSERT OR REPLACE INTO failures (key, stage, row, reason, detail, signature, run, at, provisional) VALUES (?,?,?,?,?,?,?,?,1)"
+_SETTLE = "UPDATE spending SET settled = settled + ?, leased = max(leased, settled + ?) WHERE run = ?"
+
+
+def key_of(request: Request) -> bytes:
+    """The request's identity, hashed: 32 bytes of SHA-256 over canonical JSON."""
+    return hashlib.sha256(orjson.dumps(request.identity(), option=orjson.OPT_SORT_KEYS)).digest()
+
+
+Job = Callable[[sqlite3.Connection], Any]
+
+
+@dataclass(slots=True)
+class _Write:
+    job: Job
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+class Ledger:
+    """The ledger of one state folder, opened by one process for one run."""
+
+    def __init__(self, path: Path, run: str, job: str) -> None:
+        """Open or create. `job` names the output that money is counted for.
+
+        Raises: Fix: a network file system, a ledger of a newer version, no permission
+        """
+        self.path, self.run, self.job = path, run, job
+        refuse_network_filesystem(path.parent)
+        self._reader = self._open()
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._impatient = threading.Event()  # the end, or a disk that was waited for already: fail at once
+        self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
+        self._thread.start()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            make_private(self.path)
+            reader = self._connect()
+            self._prepare(reader)
+        except (OSError, sqlite3.Error) as error:
+            raise Fix(f"the ledger {self.path} cannot be opened: {error}", "mend its permissions, or set `state:` to another folder", Exit.DISK) from error
+        return reader
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        return connection
+
+    def _prepare(self, reader: sqlite3.Connection) -> None:
+        (found,) = reader.execute("PRAGMA user_version").fetchone()
+        if found > SCHEMA_VERSION:
+            raise Fix(f"{self.path} was written by a newer cai (schema {found}, this one knows {SCHEMA_VERSION})", "pip install --upgrade cai-cli")
+        reader.executescript(_SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};")
+        reader.execute("INSERT OR IGNORE INTO spending VALUES (?, ?, 0, 0)", (self.run, self.job))
+
+    def get(self, key: bytes) -> Outcome | None:
+        """The reply, or the refusal, that was written for this key."""
+        found = self._reader.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        if found:
+            return Reply(**orjson.loads(found[0]))
+        found = self._reader.execute("SELECT reason, detail, signature FROM failures WHERE key = ?", (key,)).fetchone()
+        return Reject(*found) if found else None
+
+    async def put(self, key: bytes, request: Request, reply: Reply, host: str, dollars: float, mode: str = "live") -> None:
+        """Write a reply and settle its price. Returns when both are on disk. The first reply for a key wins."""
+        row = (key, request.stage, request.row, reply.model, host, mode, self.run, time.time(), dollars, orjson.dumps(reply))
+
+        def job(db: sqlite3.Connection) -> None:
+            db.execute(_PUT, row)
+            db.execute(_SETTLE, (dollars, dollars, self.run))
+
+        await self._submit(job)
+
+    async def fail(self, key: bytes, request: Request, reject: Reject) -> None:
+        """Write that the provider refuses this request; provisional until the run ends whole."""
+        row = (key, request.stage, request.row, reject.reason, reject.detail, reject.signature, self.run, time.time())
+        await self._submit(lambda db: db.execute(_FAIL, row))
+
+    async def void_failures(self, signature: str) -> None:
+        """A systemic stop: the rows were not at fault, so they will be asked again."""
+        await self._submit(lambda db: db.execute("DELETE FROM failures WHERE provisional = 1 AND signature = ?", (signature,)))
+
+    async def confirm_failures(self) -> None:
+        await self._submit(lambda db: db.execute("UPDATE failures SET provisional = 0 WHERE run = ?", (self.run,)))
+
+    async def charge(self, dollars: float) -> None:
+        """Count money that may have been billed without a reply (a timeout)."""
+        await self._submit(lambda db: db.execute(_SETTLE, (dollars, dollars, self.run)))
+
+    async def lease(self, dollars: float, cap: float) -> float:
+        """Set up to `dollars` of the job's remaining budget aside for this run. Gives: what was left, at most `dollars`."""
+
+        def job(db: sqlite3.Connection) -> float:
+            (taken,) = db.execute("SELECT coalesce(sum(leased), 0) FROM spending WHERE job = ?", (self.job,)).fetchone()
+            granted: float = max(0.0, min(dollars, cap - taken))
+            db.execute("UPDATE spending SET leased = leased + ? WHERE run = ?", (granted, self.run))
+            return granted
+
+        granted: float = await self._submit(job)
+        return granted
+
+    async def release(self) -> None:
+        """A clean end: what was set aside and not spent goes back."""
+        await self._submit(lambda db: db.execute("UPDATE spending SET leased = settled WHERE run = ?", (self.run,)))
+
+    def spent(self) -> tuple[float, float]:
+        """Dollars (settled, unsettled) of the job over all runs; unsettled: in flight now, or when a run was killed."""
+        row = self._reader.execute("SELECT coalesce(sum(settled), 0), coalesce(sum(leased - settled), 0) FROM spending WHERE job = ?", (self.job,))
+        settled, unsettled = row.fetchone()
+        return settled, unsettled
+
+    def close(self) -> None:
+        """Write what is queued, and stop; a disk that is full now is not waited for."""
+        self._impatient.set()
+        self._queue.put(None)
+        self._thread.join()
+        self._reader.close()
+
+    # One thread owns the writing connection; every group is one transaction.
+
+    async def _submit(self, job: Job) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._queue.put(_Write(job, future, loop))
+        return await future
+
+    def _write_forever(self) -> None:
+        db = self._connect()
+        while (first := self._queue.get()) is not None:
+            group, last = self._gather(first)
+            self._commit_or_fail(db, group)
+            if last:
+                break
+        db.close()
+
+    def _gather(self, first: _Write) -> tuple[list[_Write], bool]:
+        time.sleep(GROUP_S)
+        group = [first]
+        while not self._queue.empty():
+            item = self._queue.get()
+            if item is None:
+                return group, True
+            group.append(item)
+        return group, False
+
+    def _commit_or_fail(self, db: sqlite3.Connection, group: list[_Write]) -> None:
+        try:
+            results: list[Any] = self._commit_patiently(db, group)
+        except Exception as error:  # handed to whoever waits for the group: the thread must live, or they would wait for ever
+            self._impatient.set()
+            failure = _disk_failure(error, self.path) if isinstance(error, sqlite3.Error) else error
+            self._answer(group, [failure] * len(group))
+        else:
+            self._answer(group, results)
+
+    def _commit_patiently(self, db: sqlite3.Connection, group: list[_Write]) -> list[Any]:
+        deadline = time.monotonic() + DISK_WAIT_S
+        while True:
+            try:
+                return self._commit(db, group)
+            except sqlite3.OperationalError as error:
+                # paid replies stay in memory while somebody makes room
+                waiting = error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY) and time.monotonic() < deadline
+                if not waiting or self._impatient.wait(1):
+                    raise
+
+    def _commit(self, db: sqlite3.Connection, group: list[_Write]) -> list[Any]:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            results = [write.job(db) for write in group]
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        return results
+
+    def _answer(self, group: list[_Write], results: list[Any]) -> None:
+        for write, result in zip(group, results, strict=True):
+            if not write.loop.is_closed():
+                write.loop.call_soon_threadsafe(_resolve, write.future, result)
+
+
+def _resolve(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _disk_failure(error: sqlite3.Error, path: Path) -> Fatal:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        free = os.statvfs(path.parent)
+        return Fatal(f"the disk of {path.parent} is full ({free.f_bavail * free.f_frsize >> 20} MB free)",
+                     "make room, then run the same command again; every reply that was written is kept", code=Exit.DISK)  # fmt: skip
+    return Fatal(f"the ledger cannot be written: {path}: {error}", "check the disk, then run the same command again", code=Exit.DISK)

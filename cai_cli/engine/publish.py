@@ -1,0 +1,123 @@
+"""From staged partitions to published versions: shards, manifest, one rename, card, `latest`, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from cai_cli.engine import card, versions
+from cai_cli.engine.feed import Feed
+from cai_cli.engine.shards import Layout, Staging, Tally
+from cai_cli.engine.versions import MANIFEST, MANIFEST_SCHEMA, Version, fingerprint
+from cai_cli.records import Rejected, features
+
+
+class Maker(Protocol):
+    """What rows are made by: a step of a run, or an export."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fingerprints(self) -> dict[str, Any]:
+        """What determines its rows besides its input: config, constitution, templates, code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Where a step stands: its own fingerprint, those of the versions it is made from, and all before them."""
+
+    fingerprint: str
+    parents: tuple[dict[str, str], ...]  # stage, fingerprint
+    ancestors: Mapping[str, str]  # stage -> fingerprint
+
+
+def lineages(steps: Sequence[Maker], feed: Feed, layout: Layout) -> dict[str, Lineage]:
+    """The lineage of every step, known before anything is asked.
+
+    A step's fingerprint covers its settings, models, prompts and constitution, its parent's fingerprint or the input's, and the
+    layout.
+    """
+    found: dict[str, Lineage] = {}
+    parents = tuple({"stage": parent.path.parent.name, "fingerprint": parent.fingerprint} for parent in feed.parents)
+    ancestors: dict[str, str] = {}
+    for parent in feed.parents:
+        ancestors |= parent.manifest["lineage"]
+    revising = [step.fingerprints() for step in steps if step.name == "revise"]
+    for step in steps:
+        loop = revising if step.name == "critique" else []
+        parts = {"stage": step.name, "parts": step.fingerprints(), "parents": parents, "input": "" if found else feed.fingerprint,
+                 "loop": loop, "layout": [layout.test, layout.compression, layout.shards]}  # fmt: skip
+        own = fingerprint(parts)
+        ancestors = {**ancestors, step.name: own}
+        found[step.name] = Lineage(fingerprint=own, parents=parents, ancestors=ancestors)
+        parents = ({"stage": step.name, "fingerprint": own},)
+    return found
+
+
+def is_published(output: Path, stage: str, lineage: Lineage) -> Version | None:
+    """The newest version of a stage, if it is just what this lineage would make."""
+    newest = versions.latest(output, stage)
+    return newest if newest is not None and newest.fingerprint == lineage.fingerprint else None
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Publishes the staged steps of one job to one output folder. `shapes`: the rows of all that it may hold, in this order."""
+
+    output: Path
+    title: str
+    staging: Staging
+    feed: Feed
+    shapes: Mapping[str, type[Any]]
+
+    def publish(
+        self, step: Maker, lineage: Lineage, rejects: Sequence[Rejected] = (), extra: Mapping[str, bytes] | None = None
+    ) -> Version:
+        """Publish one step, unless an earlier run that was cut off did. Gives: the version
+
+        `rejects`: input that could not be used; counted with the first step. `extra`: more files for the version's folder.
+        """
+        version = self._whole(step.name, lineage) or self._publish(step, lineage, rejects, extra or {})
+        self._update_card(step.name, version)
+        versions.point_latest(version)
+        return version
+
+    def _update_card(self, name: str, fresh: Version) -> None:
+        """Bring the output's card up to date: what `latest` names, or will name in a moment (`fresh`)."""
+        found = {one: fresh if one == name else versions.latest(self.output, one) for one in self.shapes}
+        newest = {one: version for one, version in found.items() if version is not None}
+        card.update_card(self.output, self.title, newest, {one: features(self.shapes[one]) for one in newest})
+
+    def _whole(self, name: str, lineage: Lineage) -> Version | None:
+        """The version that an earlier run made, even if it was killed before `latest` named it: its shards are staged no more."""
+        *_, newest = (None, *versions.all_of(self.output, name))
+        return newest if newest is not None and newest.fingerprint == lineage.fingerprint else None
+
+    def _publish(self, step: Maker, lineage: Lineage, rejects: Sequence[Rejected], extra: Mapping[str, bytes]) -> Version:
+        name = f"v{versions.next_number(self.output, step.name):04d}-{lineage.fingerprint[:8]}"
+        tally = self.staging.tally(step.name)
+        tally.came_in += len(rejects)
+        tally.rejected.update(reject.reason for reject in rejects)
+        tally.files.sort(key=lambda file: (file["shard"], file["name"]))
+        if (rejected := self.staging.gather_rejects(step.name, rejects)) is not None:
+            tally.files.append(rejected)
+        readme = card.version_card(step.name, tally.files, features(self.shapes[step.name]))
+        manifest = self._manifest(step, name, lineage, tally)
+        folder = self.staging.seal(step.name, {"README.md": readme, **extra, MANIFEST: manifest})
+        return versions.publish(folder, self.output, step.name, name)
+
+    def _manifest(self, step: Maker, name: str, lineage: Lineage, tally: Tally) -> bytes:
+        """What the version was made of. No clock and no money: the same data gives the same bytes."""
+        manifest: dict[str, Any] = {
+            "schema": MANIFEST_SCHEMA, "stage": step.name, "version": name, "fingerprint": lineage.fingerprint,
+            "fingerprints": {**step.fingerprints(), "input": self.feed.fingerprint},
+            "parents": lineage.parents, "lineage": dict(lineage.ancestors), "prompts": self.feed.prompts,
+            "shards": self.staging.layout.shards, "came_in": tally.came_in, "rows": tally.rows, "rejected": dict(sorted(tally.rejected.items())),
+            "filtered": dict(sorted(tally.filtered.items())), "replies": tally.replies,
+            "tokens": {"in": tally.tokens_in, "out": tally.tokens_out}, "files": tally.files,
+        }  # fmt: skip
+        return orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,115 @@
+"""Drive all prompts of a job through their program: workers, signals, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cai_cli.engine.drive import Asker, Stopped, Usage
+from cai_cli.engine.feed import Feed
+from cai_cli.engine.program import MadeBy
+from cai_cli.engine.sinks import Sink
+from cai_cli.errors import Exit
+from cai_cli.flow import Flow
+
+DRAIN_S = 20.0  # how long requests in flight are waited for at a stop
+TICK_S = 0.2
+
+Program = Callable[[Sequence[Any]], Flow[MadeBy]]
+
+
+class Rows:
+    """One pass over a feed. `signal` is what stopped it, or None; `error` is the first thing that went wrong."""
+
+    def __init__(self, feed: Feed, program: Program, asker: Asker, sink: Sink) -> None:
+        self.feed, self.program, self.asker, self.sink = feed, program, asker, sink
+        self.signal: signal.Signals | None = None
+        self.error: BaseException | None = None
+        self._hurry = False
+        self._closing: list[tuple[int, int]] = []
+        self._units = self._admitted()
+
+    async def run(self, workers: int, tick: Callable[[], None]) -> bool:
+        """Drive everything with so many flows alive at once; `tick` is called five times a second. Gives: whether all is done"""
+        self._listen()
+        tasks = [asyncio.create_task(self._work()) for _ in range(workers)]
+        waiting: set[asyncio.Task[None]] = set(tasks)
+        while waiting and not self.asker.stopping:
+            tick()
+            _, waiting = await asyncio.wait(waiting, timeout=TICK_S)
+        if self.asker.stopping:
+            await self._drain(waiting, tick)
+        else:
+            await self._close_rest()
+        tick()
+        return not self.asker.stopping
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stop, number)
+
+    def _stop(self, number: signal.Signals) -> None:
+        """First signal: admit nothing more. Second: do not wait for what is in flight."""
+        self._hurry = self.signal is not None
+        self.signal = self.signal or number
+        self.asker.stopping = True
+
+    async def _drain(self, waiting: set[asyncio.Task[None]], tick: Callable[[], None]) -> None:
+        clock = self.asker.clock
+        deadline = clock.now() + DRAIN_S
+        while waiting and self.asker.in_flight and clock.now() < deadline and not self._hurry:
+            tick()
+            _, waiting = await asyncio.wait(waiting, timeout=TICK_S)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _work(self) -> None:
+        try:
+            for shard, position, rows in self._units:
+                await self._one(shard, position, rows)
+                if self.asker.stopping:
+                    return
+        except Stopped:
+            return
+        except Exception as error:  # kept, raised by the run's owner after the drain; the others are told to stop
+            self.error = self.error or error
+            self.asker.stopping = True
+
+    async def _one(self, shard: int, position: int, rows: Sequence[Any]) -> None:
+        usage = Usage()
+        made = await self.asker.drive(self.program(rows), usage)
+        await self.sink.add(shard, position, (made, usage))
+        while self._closing:
+            await self.sink.close(*self._closing.pop())
+
+    def _admitted(self) -> Iterator[tuple[int, int, Sequence[Any]]]:
+        """The units that are not done yet, with their place in their partition; notes where partitions end."""
+        shard, position = 0, 0
+        for unit in self.feed.units():
+            if unit.shard != shard:
+                self._end(shard, unit.shard, position)
+                shard, position = unit.shard, 0
+            if self.sink.skip(unit.shard):
+                self.sink.progress.prompts += 1
+                continue
+            yield unit.shard, position, unit.rows
+            position += 1
+        self._end(shard, self.feed.shards, position)
+
+    def _end(self, shard: int, until: int, units: int) -> None:
+        """Partition `shard` had so many units; those after it, up to `until`, have none."""
+        for number in range(shard, until):
+            if not self.sink.skip(number) or (number == shard and units):
+                self._closing.append((number, units if number == shard else 0))
+
+    async def _close_rest(self) -> None:
+        while self._closing:
+            await self.sink.close(*self._closing.pop())
+
+    @property
+    def exit(self) -> Exit:
+        return Exit.INTERRUPTED if self.signal is signal.SIGINT else Exit.STOPPED

@@ -1,0 +1,224 @@
+"""One run, from the lock to the last version: what `cai run` and every stage command do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cai_cli.config import Config
+from cai_cli.engine import disk, tables, versions
+from cai_cli.engine.feed import Feed, from_version, spool
+from cai_cli.engine.lock import IfLocked, lock_file, locked
+from cai_cli.engine.plan import SHAPES, TABLES, Step, feed_of, given_rows, program_of, steps_of
+from cai_cli.engine.publish import Publisher, is_published, lineages
+from cai_cli.engine.runs import RunLog
+from cai_cli.engine.session import Session, Watch, stage_facts
+from cai_cli.engine.shards import Layout, Staging
+from cai_cli.engine.sinks import ShardSink, StreamSink
+from cai_cli.engine.versions import Version, fingerprint
+from cai_cli.errors import Exit, Fatal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line adds to the config."""
+
+    command: str = "cai"
+    given: str | None = None  # -i: a path, or - for stdin
+    stream: BinaryIO | None = None  # -o -: where rows go instead of to versions
+    limit: int | None = None
+    if_locked: IfLocked = "fail"
+    keep: int | None = None
+
+
+@dataclass
+class Summary:
+    """What a run came to. `stages` holds, by name: rows, rejected, filtered, requests, replayed, version, and more."""
+
+    exit: Exit = Exit.OK
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dollars: float = 0.0
+    prompts: int = 0
+    done: int = 0
+    in_flight: int = 0
+    unchanged: bool = False
+    error: Fatal | None = None
+    report: dict[str, Any] | None = None  # _bias.json
+    pruned: list[Path] = field(default_factory=list)
+
+
+def execute(config: Config, names: Sequence[str], options: Options, watch: Watch) -> Summary:
+    """Run the named stages. Raises: Fix, before anything is asked; Held; bugs. Other stops come back in the summary."""
+    steps = steps_of(config, names)
+    state = config.state_path
+    disk.probe(state)
+    disk.refuse_network_filesystem(state)
+    with ExitStack() as stack:
+        if options.stream is None:
+            disk.probe(config.output_path)
+            stack.enter_context(locked(lock_file(config), options.if_locked, options.command))
+        log = RunLog.begin(state, options.command, str(config.path))
+        run = (_VersionRun if options.stream is None else _StreamRun)(config, steps, options, watch, log)
+        return _logged(run, log)
+
+
+def _logged(run: _Run, log: RunLog) -> Summary:
+    try:
+        run.run()
+    except BaseException as error:
+        log.end("failed", int(getattr(error, "code", Exit.BUG)))
+        raise
+    summary = run.summary
+    log.update(stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, in_flight=summary.in_flight)
+    log.end("done" if summary.exit in (Exit.OK, Exit.REJECTS) else "stopped", summary.exit)
+    return summary
+
+
+class _Run:
+    """What both kinds of run share: where rows come from, and who drives them."""
+
+    def __init__(self, config: Config, steps: list[Step], options: Options, watch: Watch, log: RunLog) -> None:
+        self.config, self.options, self.watch, self.log = config, options, watch, log
+        self.steps = steps
+        self.row_wise = [step for step in steps if step.name not in TABLES]
+        self.table = next((step for step in steps if step.name in TABLES), None)
+        self.summary = Summary()
+
+    def run(self) -> None:
+        raise TypeError("a run writes versions or a stream")
+
+    def feed(self) -> Feed:
+        """The input of the first step, surveyed; stdin is spooled, because it is read twice."""
+        given, prompts = self.options.given, self.config.prompts
+        from_stdin = given == "-" or (given is None and prompts is not None and prompts.path == "-")
+        path = spool(sys.stdin.buffer, self.log.folder) if from_stdin else Path(given) if given else None
+        feed = feed_of(self.config, self.steps, path, self.options.limit)
+        self.summary.prompts = feed.prompts
+        return feed
+
+    def drive(self, feed: Feed, sink: ShardSink | StreamSink) -> bool:
+        """Drive the row-wise steps. Gives: whether all rows are done"""
+        names = [step.name for step in self.row_wise]
+        sink.progress.reject(names[0], feed.rejects)
+        ended = Session(self.config, self.log, self.watch).drive(feed, program_of(self.row_wise), names, sink)
+        snapshot, summary = ended.snapshot, self.summary
+        summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, snapshot.asker.in_flight
+        summary.done, summary.dollars = snapshot.progress.prompts, snapshot.asker.budget.dollars
+        summary.stages |= {name: stage_facts(snapshot, name) | {"version": ""} for name in names}
+        return ended.whole
+
+    def judge_rejects(self) -> None:
+        """Exit 3 when a stage rejected more of its rows than the config allows."""
+        for stage in self.summary.stages.values():
+            rejected = sum(stage["rejected"].values())
+            came_in = stage["rows"] + rejected + sum(stage["filtered"].values())
+            if came_in and rejected / came_in > self.config.limits.max_reject_rate:
+                self.summary.exit = Exit.REJECTS
+
+
+class _VersionRun(_Run):
+    """Writes versions: staged partition by partition, published when whole."""
+
+    def run(self) -> None:
+        feed = self.feed()
+        self.layout = Layout(feed.shards, self.config.split.test, self.config.shards.compression)
+        self.lineages = lineages(self.steps, feed, self.layout)
+        found = self._published()
+        self.summary.unchanged = all(step.name in found for step in self.steps)
+        self.summary.done = feed.prompts
+        if not all(step.name in found for step in self.row_wise) and not self._row_wise(feed):
+            return
+        if self.table is not None and self.table.name not in found:
+            self._table(self.table, feed)
+        self.judge_rejects()
+        self._prune()
+
+    def _published(self) -> dict[str, Version]:
+        """The steps whose newest version is just what this run would make."""
+        output = self.config.output_path
+        found = {step.name: is_published(output, step.name, self.lineages[step.name]) for step in self.steps}
+        for name, version in found.items():
+            if version is not None:
+                self._note(name, version)
+        return {name: version for name, version in found.items() if version is not None}
+
+    def _publisher(self, feed: Feed, steps: Sequence[Step]) -> Publisher:
+        names = [step.name for step in steps]
+        job = fingerprint([self.lineages[name].fingerprint for name in names])
+        staging = Staging(self.config.output_path / ".cai" / "staging" / job[:16], names, self.layout)
+        return Publisher(self.config.output_path, self.config.name, staging, feed, SHAPES)
+
+    def _row_wise(self, feed: Feed) -> bool:
+        publisher = self._publisher(feed, self.row_wise)
+        if not self.drive(feed, ShardSink(publisher.staging)):
+            return False
+        for step in self.row_wise:
+            rejects = feed.rejects if step is self.steps[0] else ()
+            self._note(step.name, publisher.publish(step, self.lineages[step.name], rejects))
+        publisher.staging.remove()
+        return True
+
+    def _table(self, step: Step, feed: Feed) -> None:
+        if self.row_wise:
+            version = versions.latest(self.config.output_path, "label-pairs")
+            assert version is not None  # published a moment ago
+            feed = from_version(version, SHAPES["label-pairs"], None)
+        publisher = self._publisher(feed, [step])
+        report, made = tables.debiased(step, feed)
+        tables.stage_table(publisher.staging, step.name, made)
+        rejects = () if self.row_wise else feed.rejects
+        version = publisher.publish(step, self.lineages[step.name], rejects, {"_bias.json": tables.as_document(report)})
+        publisher.staging.remove()
+        self.summary.report = report
+        self._note(step.name, version)
+
+    def _note(self, name: str, version: Version) -> None:
+        manifest: Mapping[str, Any] = version.manifest
+        asked = self.summary.stages.get(name, {"requests": 0, "replayed": 0})
+        made = {key: manifest[key] for key in ("rows", "rejected", "filtered")}
+        self.summary.stages[name] = asked | made | {"version": version.name}
+
+    def _prune(self) -> None:
+        for step in self.steps if self.options.keep is not None else ():
+            self.summary.pruned += versions.prune(self.config.output_path, step.name, self.options.keep or 1)
+
+
+class _StreamRun(_Run):
+    """Writes the last step's rows to a stream, in input order; nothing is versioned."""
+
+    def run(self) -> None:
+        stream = self.options.stream
+        assert stream is not None
+        feed = self.feed()
+        if self.table is None:
+            if self.drive(feed, StreamSink(stream, self.row_wise[-1].name, self._rejects)):
+                self.judge_rejects()
+            return
+        if self.row_wise and not (feed := self._spooled(feed)):  # type: ignore[assignment]
+            return
+        self._stream_table(self.table, feed, stream)
+        self.judge_rejects()
+
+    @property
+    def _rejects(self) -> Path:
+        return self.log.folder / "rejects.jsonl"
+
+    def _spooled(self, feed: Feed) -> Feed | None:
+        """The pairs of the row-wise steps, in a file, since a table reads them twice. None: the run stopped."""
+        path = self.log.folder / "pairs.jsonl"
+        with open(path, "wb") as file:
+            whole = self.drive(feed, StreamSink(file, self.row_wise[-1].name, self._rejects))
+        return given_rows("debias", path, self.config, None) if whole else None
+
+    def _stream_table(self, step: Step, feed: Feed, stream: BinaryIO) -> None:
+        report, made = tables.debiased(step, feed)
+        sink = StreamSink(stream, step.name, self._rejects)
+        sink.progress.reject(step.name, () if self.row_wise else feed.rejects)
+        for _, one in made:
+            sink.emit({step.name: one})
+        self.summary.stages[step.name] = sink.progress.facts(step.name) | {"requests": 0, "replayed": 0, "version": ""}
+        self.summary.report, self.summary.done = report, feed.prompts

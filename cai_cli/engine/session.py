@@ -1,0 +1,134 @@
+"""The part of a run that asks: ledger, budget, pace and providers opened, rows driven, everything closed in order."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cai_cli import providers
+from cai_cli.config import Config
+from cai_cli.engine.budget import Budget
+from cai_cli.engine.clock import Clock
+from cai_cli.engine.drive import Asker
+from cai_cli.engine.feed import Feed
+from cai_cli.engine.ledger import Ledger
+from cai_cli.engine.pace import AUTO_MOST, Pace
+from cai_cli.engine.rows import Program, Rows
+from cai_cli.engine.runs import RunLog
+from cai_cli.engine.sinks import Progress, ShardSink, Sink
+from cai_cli.errors import Exit, Fatal
+from cai_cli.flow import Model
+
+LOG_EVERY_S = 5.0
+
+
+@dataclass(kw_only=True)
+class Snapshot:
+    """Where a run stands, for a display."""
+
+    stages: Sequence[str]
+    prompts: int
+    progress: Progress
+    asker: Asker
+    started: float = field(default_factory=time.monotonic)
+
+
+class Watch(Protocol):
+    """Looks on while a run goes. Called on the loop's thread: it must be quick."""
+
+    def begin(self, snapshot: Snapshot) -> None: ...
+    def tick(self, snapshot: Snapshot) -> None: ...
+    def end(self, snapshot: Snapshot) -> None: ...
+
+
+@dataclass
+class Ended:
+    """How it ended: whole, or stopped by a signal or a Fatal."""
+
+    whole: bool
+    snapshot: Snapshot
+    exit: Exit = Exit.OK
+    error: Fatal | None = None
+
+
+class Session:
+    """Opens what a run needs and drives one feed through it."""
+
+    def __init__(self, config: Config, log: RunLog, watch: Watch) -> None:
+        self.config, self.log, self.watch = config, log, watch
+        self.clock = Clock()
+        self._paces: dict[tuple[str, tuple[str, ...]], Pace] = {}
+        self._logged = 0.0
+
+    def drive(self, feed: Feed, program: Program, stages: Sequence[str], sink: Sink) -> Ended:
+        """Drive every prompt of the feed. Raises: Fix and bugs, after the drain"""
+        import uvloop
+
+        return uvloop.run(self._drive(feed, program, stages, sink))
+
+    async def _drive(self, feed: Feed, program: Program, stages: Sequence[str], sink: Sink) -> Ended:
+        ledger = Ledger(self.config.state_path / "ledger.sqlite", self.log.run, str(self.config.output_path.absolute()))
+        asker = Asker(ledger, Budget(ledger, self.config.limits.budget_usd), self._pace_for, providers.connect, self.clock)
+        snapshot = Snapshot(stages=stages, prompts=feed.prompts, progress=sink.progress, asker=asker)
+        self.watch.begin(snapshot)
+        try:
+            return await self._watched(Rows(feed, program, asker, sink), snapshot, sink)
+        finally:
+            self._tick(snapshot)
+            self.watch.end(snapshot)
+            await asker.close()
+            if asker.in_flight == 0:  # else what was in flight may be billed: its money stays set aside
+                await ledger.release()
+            ledger.close()
+
+    async def _watched(self, rows: Rows, snapshot: Snapshot, sink: Sink) -> Ended:
+        whole = await rows.run(2 * self._most(), lambda: self._tick(snapshot))
+        if isinstance(rows.error, Fatal):
+            if isinstance(sink, ShardSink):
+                sink.forget(snapshot.asker.refused)
+            return Ended(False, snapshot, rows.error.code, rows.error)
+        if rows.error is not None:
+            raise rows.error
+        if whole:
+            await snapshot.asker.ledger.confirm_failures()
+            return Ended(True, snapshot)
+        return Ended(False, snapshot, rows.exit)
+
+    def _most(self) -> int:
+        limit = self.config.limits.concurrency
+        return AUTO_MOST if limit == "auto" else limit
+
+    def _pace_for(self, model: Model) -> Pace:
+        key = (model.provider, model.base_urls)
+        if key not in self._paces:
+            limits = self.config.limits
+            self._paces[key] = Pace(limits.concurrency, limits.requests_per_minute, self.config.max_outage_s, self.clock)
+        return self._paces[key]
+
+    def _tick(self, snapshot: Snapshot) -> None:
+        self.watch.tick(snapshot)
+        if self.clock.now() - self._logged > LOG_EVERY_S:
+            self._logged = self.clock.now()
+            with contextlib.suppress(Fatal):  # a full disk: the ledger waits for room, the log can do without a line
+                self.log.update(**facts(snapshot))
+
+
+def facts(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as the run's log keeps it."""
+    progress, asker = snapshot.progress, snapshot.asker
+    return {
+        "prompts": snapshot.prompts, "done": progress.prompts, "in_flight": asker.in_flight, "dollars": asker.budget.dollars,
+        "trouble": dict(asker.trouble), "stages": {stage: stage_facts(snapshot, stage) for stage in snapshot.stages},
+    }  # fmt: skip
+
+
+def stage_facts(snapshot: Snapshot, stage: str) -> dict[str, Any]:
+    """What one stage has made and asked so far, as `--json` and the log tell it."""
+    progress, counts = snapshot.progress, snapshot.asker.counts[stage]
+    return {
+        **progress.facts(stage), "requests": counts.requests, "replayed": counts.replayed, "retries": counts.retries,
+        "tokens_in": counts.tokens_in, "tokens_out": counts.tokens_out, "dollars": counts.dollars,
+    }  # fmt: skip

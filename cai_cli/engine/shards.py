@@ -1,0 +1,195 @@
+"""Write what a run makes: one file a partition and stage, staged until all partitions are there, then published as versions.
+
+A partition's files are written once, when all its rows are done, in input order. Its marker is written after them: where there
+is a marker, the partition is whole and is never asked again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cai_cli.chance import unit
+from cai_cli.engine.disk import sync_folder, write_durably
+from cai_cli.engine.drive import Usage
+from cai_cli.errors import Fix
+from cai_cli.records import Rejected
+
+REJECTS = "_rejects.jsonl"
+_ENDING = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
+
+
+@dataclass(slots=True)
+class Made:
+    """What one prompt gave at one stage."""
+
+    rows: list[Any] = field(default_factory=list)
+    rejects: list[Rejected] = field(default_factory=list)
+    filtered: Counter[str] = field(default_factory=Counter)
+    came_in: int = 0  # rows that this stage had to account for
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a partition, or a version, adds up to. `came_in` = rows + rejected + filtered, always."""
+
+    came_in: int = 0
+    rows: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    filtered: Counter[str] = field(default_factory=Counter)
+    replies: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    files: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Add the tally that a marker holds."""
+        for name in ("came_in", "rows", "replies", "tokens_in", "tokens_out"):
+            setattr(self, name, getattr(self, name) + other[name])
+        self.rejected.update(other["rejected"])
+        self.filtered.update(other["filtered"])
+        self.files.extend(other["files"])
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How rows go to files: `shards` partitions, a share of test prompts, a compression."""
+
+    shards: int
+    test: float = 0.0
+    compression: str = "none"
+
+    def split(self, prompt_id: str) -> str:
+        """train or test: by the prompt's id alone, so every stage, run and export agrees."""
+        return "test" if self.test and unit("split", prompt_id) < self.test else "train"
+
+    def file(self, split: str, shard: int) -> str:
+        return f"{split}-{shard:05d}-of-{self.shards:05d}{_ENDING[self.compression]}"
+
+
+def compress(data: bytes, how: str) -> bytes:
+    """The bytes as they go to disk; the same input gives the same output. Raises: Fix: zstandard is not installed"""
+    if how == "gzip":
+        import gzip
+
+        buffer = io.BytesIO()
+        with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="") as file:
+            file.write(data)
+        return buffer.getvalue()
+    if how == "zstd":
+        try:
+            import zstandard
+        except ImportError as error:
+            raise Fix("shards.compression: zstd needs a package that is not installed", "pip install zstandard") from error
+        return zstandard.ZstdCompressor().compress(data)
+    return data
+
+
+def as_line(record: Any) -> bytes:
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class Staging:
+    """A folder where a job's partitions gather. Named by the job's fingerprint, so it only ever resumes the same job."""
+
+    def __init__(self, folder: Path, stages: Sequence[str], layout: Layout) -> None:
+        self.folder, self.stages, self.layout = folder, stages, layout
+        for other in folder.parent.iterdir() if folder.parent.is_dir() else ():
+            if other != folder:  # of a job whose input or config changed since; its replies are in the ledger
+                shutil.rmtree(other)
+        for name in (*stages, "parts"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def _marker(self, shard: int) -> Path:
+        return self.folder / "parts" / f"{shard:05d}.json"
+
+    def done(self, shard: int) -> dict[str, Any] | None:
+        """What the marker of a partition says, if it is whole."""
+        try:
+            marker: dict[str, Any] = orjson.loads(self._marker(shard).read_bytes())
+        except FileNotFoundError:
+            return None
+        return marker
+
+    def forget(self, shard: int) -> None:
+        """Take a partition back: its rows will be driven again."""
+        self._marker(shard).unlink(missing_ok=True)
+
+    def write(self, shard: int, units: Sequence[tuple[dict[str, Made], Usage]]) -> None:
+        """Write a partition's files, then its marker."""
+        tallies = {stage: self._write_stage(stage, shard, [(made[stage], usage) for made, usage in units]) for stage in self.stages}
+        write_durably(self._marker(shard), orjson.dumps(tallies))
+
+    def _write_stage(self, stage: str, shard: int, units: Sequence[tuple[Made, Usage]]) -> Tally:
+        tally, lines = Tally(), {"train": bytearray(), "test": bytearray()}
+        rejects, counts = bytearray(), Counter[str]()
+        for made, usage in units:
+            tally.came_in += made.came_in
+            tally.filtered.update(made.filtered)
+            tally.replies += usage.replies[stage]
+            tally.tokens_in += usage.tokens_in[stage]
+            tally.tokens_out += usage.tokens_out[stage]
+            for row in made.rows:
+                split = self.layout.split(row.prompt_id)
+                lines[split] += as_line(row)
+                counts[split] += 1
+            for reject in made.rejects:
+                rejects += as_line(reject)
+                tally.rejected[reject.reason] += 1
+        tally.rows = counts.total()
+        tally.files = [self._write_file(stage, shard, split, bytes(lines[split]), counts[split]) for split in lines if counts[split]]
+        write_durably(self._reject_file(stage, shard), bytes(rejects))
+        return tally
+
+    def _write_file(self, stage: str, shard: int, split: str, data: bytes, rows: int) -> dict[str, Any]:
+        packed, name = compress(data, self.layout.compression), self.layout.file(split, shard)
+        write_durably(self.folder / stage / name, packed)
+        return described(name, packed, rows, shard)
+
+    def _reject_file(self, stage: str, shard: int) -> Path:
+        return self.folder / "parts" / f"{shard:05d}-{stage}.jsonl"
+
+    def tally(self, stage: str) -> Tally:
+        """A stage's tally over all partitions."""
+        total = Tally()
+        for shard in range(self.layout.shards):
+            marker = self.done(shard)
+            assert marker is not None, f"partition {shard} is not whole"
+            total.add(marker[stage])
+        return total
+
+    def gather_rejects(self, stage: str, first: Iterable[Rejected]) -> dict[str, Any] | None:
+        """Write a stage's rejects file: `first` (input that could not be used), then each partition's. None: no rejects."""
+        data = b"".join([*map(as_line, first), *self._reject_bytes(stage)])
+        if not data:
+            return None
+        write_durably(self.folder / stage / REJECTS, data)
+        return described(REJECTS, data, data.count(b"\n"), None)
+
+    def _reject_bytes(self, stage: str) -> Iterator[bytes]:
+        for shard in range(self.layout.shards):
+            yield self._reject_file(stage, shard).read_bytes()
+
+    def seal(self, stage: str, files: Mapping[str, bytes]) -> Path:
+        """Write the last files of a stage's folder, in the given order. Gives: the folder, ready to be published."""
+        folder = self.folder / stage
+        for name, data in files.items():
+            write_durably(folder / name, data)
+        sync_folder(folder)
+        return folder
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+def described(name: str, data: bytes, rows: int, shard: int | None) -> dict[str, Any]:
+    """A file as manifests list it. `shard` None: no data shard."""
+    return {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "rows": rows, "shard": shard}
