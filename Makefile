@@ -1,0 +1,56 @@
+# `make` alone lists the targets. Needs Python 3.11 or newer, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: install ## Install, run the whole pipeline on the simulated model, show what came out
+	@$(BIN)/cai run configs/quickstart.yaml
+	@echo
+	@$(BIN)/cai show configs/quickstart.yaml --limit 1
+
+test: install-dev ## Run the tests
+	@$(BIN)/python -m pytest -n 2 -m "not wheel"
+
+lint: install-dev ## Check style and types (ruff, mypy --strict)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+wheel-test: install-dev ## Build the wheel, install it elsewhere, run it from there
+	@$(BIN)/python -m pytest -m wheel
+
+bench: install-dev ## Print what a request costs here: CPU, wall, memory
+	@$(BIN)/python tests/benchmarks/request_cost.py
+
+lock: ## Write the lock files anew (needs uv)
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --all-extras --group build \
+	  --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --all-extras --group build --group dev \
+	  --custom-compile-command "make lock" -o requirements-dev.lock pyproject.toml
+
+install: $(VENV)/.installed ## Make .venv with what the lock file says
+install-dev: $(VENV)/.installed-dev ## The same with what tests need
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cai needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/.python
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo "installing what tests need ..."
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+clean: ## Remove .venv, caches and the demo's output
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist data/quickstart
+
+.PHONY: help demo test lint wheel-test bench lock install install-dev clean
+.DEFAULT_GOAL := help
