@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from cai_cli.engine.ledger import Ledger
 from cai_cli.errors import Fatal, Fix
@@ -10,7 +11,7 @@ from cai_cli.flow import Model, Reply, Request
 from cai_cli.prices import Price, price_of
 
 CHUNK = 32  # a lease is this many requests' worth, so that the ledger is not asked for every one
-BYTES_PER_TOKEN_LEAST = 2  # no tokenizer we know makes more tokens than this of a text
+FRAME_TOKENS, TURN_TOKENS = 64, 16  # around a request and around each turn
 
 
 class Budget:
@@ -31,20 +32,22 @@ class Budget:
         if key not in self._prices:
             self._prices[key] = price_of(model)
         if self._prices[key] is None and self.cap_usd is not None:
-            raise Fix(f"no price is known for the model '{model.name}', so budget_usd cannot be kept", "set model.price: {input: ..., output: ...} (dollars per million tokens)")
+            raise Fix(f"no price is known for the model '{model.name}', so budget_usd cannot be kept",
+                      "set model.price: {input: ..., output: ...} (dollars per million tokens)")  # fmt: skip
         return self._prices[key]
 
     def most(self, request: Request) -> float:
         """The most that a request can cost, in dollars; 0 where no price is known."""
         if (price := self.price(request.model)) is None:
             return 0.0
-        size = len(request.system.encode("utf-8", "replace")) + sum(len(turn.content.encode("utf-8", "replace")) + 16 for turn in request.messages)
-        return price.dollars(size // BYTES_PER_TOKEN_LEAST + 64, request.model.max_tokens)
+        tokens_in, tokens_out = _most_tokens_in(request), request.model.max_tokens
+        return max(price.dollars(tokens_in, tokens_out), price.dollars(0, tokens_out, cache_write=tokens_in))
 
     def cost(self, model: Model, reply: Reply) -> float:
         """What a reply cost, in dollars; 0 where no price is known."""
-        price = self.price(model)
-        return price.dollars(reply.tokens_in, reply.tokens_out, reply.tokens_cache_read, reply.tokens_cache_write) if price else 0.0
+        if (price := self.price(model)) is None:
+            return 0.0
+        return price.dollars(reply.tokens_in, reply.tokens_out, reply.tokens_cache_read, reply.tokens_cache_write)
 
     async def reserve(self, dollars: float) -> None:
         """Set `dollars` aside. Waits for requests in flight to settle before giving up. Raises: Fatal: the budget is spent"""
@@ -53,11 +56,9 @@ class Budget:
         while not self._take(dollars):
             self._changed.clear()
             async with self._leasing:
-                if not self._take(dollars):
-                    await self._lease(dollars)
-                    continue
-                return
-        return
+                if self._take(dollars):
+                    return
+                await self._lease(dollars)
 
     def _take(self, dollars: float) -> bool:
         if self._free + 1e-12 < dollars:
@@ -73,7 +74,8 @@ class Budget:
         if granted > 0 or self._free + 1e-12 >= dollars:
             return
         if self._reserved == 0:
-            raise Fatal(f"the budget of ${self.cap_usd:.2f} is spent", "raise limits.budget_usd (or --budget-usd), then run the same command again")
+            raise Fatal(f"the budget of ${self.cap_usd:.2f} is spent",
+                        "raise limits.budget_usd (or --budget-usd), then run the same command again")  # fmt: skip
         await self._changed.wait()
 
     def settle(self, reserved: float, dollars: float) -> None:
@@ -86,3 +88,8 @@ class Budget:
         self._changed.set()
 
 
+def _most_tokens_in(request: Request) -> int:
+    """A tokenizer that works on bytes makes at most one token of each; it is usually four times less."""
+    texts = [request.system, *(turn.content for turn in request.messages), json.dumps(request.schema) if request.schema else ""]
+    size = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    return size + TURN_TOKENS * len(request.messages) + FRAME_TOKENS

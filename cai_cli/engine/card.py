@@ -18,8 +18,10 @@ _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 def version_card(stage: str, files: Sequence[Mapping[str, Any]], features: Sequence[Mapping[str, Any]]) -> bytes:
     """The card inside a version's folder: declares the features, so that the folder loads by its own path."""
     names = [str(file["name"]) for file in files if file["shard"] is not None]
-    config = {"config_name": "default", "data_files": _data_files("", names)}
-    front = {"configs": [config], "dataset_info": [{"config_name": "default", "features": list(features)}]} if names else {}
+    front: dict[str, Any] = {}
+    if names:  # there are versions without a row: all of them were left out, with their reasons
+        front["configs"] = [{"config_name": "default", "data_files": _data_files("", names)}]
+        front["dataset_info"] = [{"config_name": "default", "features": list(features)}]
     return (_front(front) + f"\nOne version of the stage `{stage}`; `_manifest.json` says what it was made of.\n").encode()
 
 
@@ -29,7 +31,9 @@ def _data_files(folder: str, names: Sequence[str]) -> list[dict[str, str]]:
     return [{"split": split, "path": f"{folder}{split}-*{ending}"} for split in splits]
 
 
-def update_card(output: Path, title: str, versions: Mapping[str, Version], features: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def update_card(
+    output: Path, title: str, versions: Mapping[str, Version], features: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> None:
     """Write the output folder's card; what people wrote outside the marked part, and other keys of its YAML, survive.
 
     `versions`: the newest version of each stage; `features`: the columns of each stage.

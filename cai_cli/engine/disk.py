@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cai_cli.errors import Exit, Fatal, Fix
+
+DISK_WAIT_S = 600.0  # how long a full disk is waited for before the run stops
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "glusterfs", "beegfs", "fuse.sshfs", "fuse.s3fs", "fuse.glusterfs"}
 
@@ -14,7 +22,19 @@ _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre
 def make_private(path: Path) -> None:
     """Create a file that only its owner reads (0600) in a folder that only its owner enters (0700); leave an existing one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    if not path.exists():  # opening and closing a SQLite file would drop the locks that this process has on it
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let processes do something in a folder one after the other; the kernel frees it when its holder dies."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def private_opener(path: str, flags: int) -> int:
@@ -40,6 +60,29 @@ def _write_durably(path: Path, data: bytes, mode: int) -> None:
         os.fsync(file.fileno())
     os.rename(part, path)
     sync_folder(path.parent)
+
+
+def patiently(write: Callable[..., object], *arguments: object) -> None:
+    """Write, and while the disk is full wait up to ten minutes for somebody to make room. Raises: Fatal (exit 74)"""
+    deadline = time.monotonic() + DISK_WAIT_S
+    while True:
+        try:
+            write(*arguments)
+            return
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            if time.monotonic() > deadline:
+                raise disk_full(error.filename or ".") from error
+        time.sleep(1)
+
+
+def disk_full(place: str | Path) -> Fatal:
+    """What to say of a full disk. `place`: a file or folder on it"""
+    folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    free = os.statvfs(folder)
+    return Fatal(f"the disk of {folder} is full ({free.f_bavail * free.f_frsize >> 20} MB free)",
+                 "make room, then run the same command again; every reply that was written is kept", code=Exit.DISK)  # fmt: skip
 
 
 def sync_folder(path: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import queue
 import sqlite3
 import threading
@@ -19,13 +18,12 @@ from typing import Any
 
 import orjson
 
-from cai_cli.engine.disk import make_private, refuse_network_filesystem
+from cai_cli.engine.disk import DISK_WAIT_S, disk_full, make_private, one_at_a_time, refuse_network_filesystem
 from cai_cli.errors import Exit, Fatal, Fix, Reject
 from cai_cli.flow import Outcome, Reply, Request
 
 SCHEMA_VERSION = 1
 GROUP_S = 0.01
-DISK_WAIT_S = 600.0  # how long a full disk is waited for before the run stops
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, stage TEXT, row TEXT, model TEXT, host TEXT, mode TEXT,
@@ -64,20 +62,22 @@ class Ledger:
         """
         self.path, self.run, self.job = path, run, job
         refuse_network_filesystem(path.parent)
-        self._reader = self._open()
+        self._reader, self._writer = self._open()
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._impatient = threading.Event()  # the end, or a disk that was waited for already: fail at once
         self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
         self._thread.start()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         try:
             make_private(self.path)
-            reader = self._connect()
-            self._prepare(reader)
+            with one_at_a_time(self.path.parent):  # SQLite does not wait for another process that makes the same file a WAL one
+                reader = self._connect()
+                self._prepare(reader)
+                return reader, self._connect()
         except (OSError, sqlite3.Error) as error:
-            raise Fix(f"the ledger {self.path} cannot be opened: {error}", "mend its permissions, or set `state:` to another folder", Exit.DISK) from error
-        return reader
+            raise Fix(f"the ledger {self.path} cannot be opened: {error}", "mend its permissions, or set `state:` to another folder",
+                      Exit.DISK) from error  # fmt: skip
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -153,6 +153,7 @@ class Ledger:
         self._impatient.set()
         self._queue.put(None)
         self._thread.join()
+        self._writer.close()
         self._reader.close()
 
     # One thread owns the writing connection; every group is one transaction.
@@ -164,13 +165,11 @@ class Ledger:
         return await future
 
     def _write_forever(self) -> None:
-        db = self._connect()
         while (first := self._queue.get()) is not None:
             group, last = self._gather(first)
-            self._commit_or_fail(db, group)
+            self._commit_or_fail(self._writer, group)
             if last:
                 break
-        db.close()
 
     def _gather(self, first: _Write) -> tuple[list[_Write], bool]:
         time.sleep(GROUP_S)
@@ -231,7 +230,5 @@ def _resolve(future: asyncio.Future[Any], result: Any) -> None:
 
 def _disk_failure(error: sqlite3.Error, path: Path) -> Fatal:
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        free = os.statvfs(path.parent)
-        return Fatal(f"the disk of {path.parent} is full ({free.f_bavail * free.f_frsize >> 20} MB free)",
-                     "make room, then run the same command again; every reply that was written is kept", code=Exit.DISK)  # fmt: skip
+        return disk_full(path)
     return Fatal(f"the ledger cannot be written: {path}: {error}", "check the disk, then run the same command again", code=Exit.DISK)

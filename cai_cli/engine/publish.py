@@ -116,8 +116,8 @@ class Publisher:
             "schema": MANIFEST_SCHEMA, "stage": step.name, "version": name, "fingerprint": lineage.fingerprint,
             "fingerprints": {**step.fingerprints(), "input": self.feed.fingerprint},
             "parents": lineage.parents, "lineage": dict(lineage.ancestors), "prompts": self.feed.prompts,
-            "shards": self.staging.layout.shards, "came_in": tally.came_in, "rows": tally.rows, "rejected": dict(sorted(tally.rejected.items())),
-            "filtered": dict(sorted(tally.filtered.items())), "replies": tally.replies,
-            "tokens": {"in": tally.tokens_in, "out": tally.tokens_out}, "files": tally.files,
+            "shards": self.staging.layout.shards, "came_in": tally.came_in, "rows": tally.rows,
+            "rejected": dict(sorted(tally.rejected.items())), "filtered": dict(sorted(tally.filtered.items())),
+            "replies": tally.replies, "tokens": {"in": tally.tokens_in, "out": tally.tokens_out}, "files": tally.files,
         }  # fmt: skip
         return orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from cai_cli.engine.disk import private_opener
+from cai_cli.engine.disk import patiently
 from cai_cli.engine.drive import Usage
 from cai_cli.engine.shards import Made, Staging, as_line
 from cai_cli.records import Rejected
@@ -92,7 +93,7 @@ class ShardSink:
             return
         units = self._units.pop(shard)
         self._written[shard] = {reject.reason for made, _ in units.values() for one in made.values() for reject in one.rejects}
-        await asyncio.to_thread(self.staging.write, shard, [units[position] for position in sorted(units)])
+        await asyncio.to_thread(patiently, self.staging.write, shard, [units[position] for position in sorted(units)])
 
     def forget(self, reasons: set[str]) -> None:
         """Take back partitions that this run wrote with rejects for one of these reasons: they were not the rows' fault."""

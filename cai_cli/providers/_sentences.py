@@ -153,9 +153,10 @@ def read(text: str) -> Latents:
 
 
 def topic(text: str, *key: object) -> str:
-    """One of the words that a text is about, drawn by key; "that" where it has none."""
-    words = [word for word in re.findall(_WORD, text.lower()) if not _COMMON.fullmatch(word)]
-    return chance.choose(words, "topic", *key) if words else "that"
+    """One of the three longest words that a text is about, drawn by key; "that" where it has none."""
+    words = dict.fromkeys(word for word in re.findall(_WORD, text.lower()) if not _COMMON.fullmatch(word))
+    longest = sorted(words, key=len, reverse=True)[:3]  # short words are mostly verbs, and read badly as a topic
+    return chance.choose(longest, "topic", *key) if longest else "that"
 
 
 def write(kind: Kind, count: int, about: str, *key: object) -> list[str]:

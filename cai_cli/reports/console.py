@@ -12,7 +12,7 @@ WIDTH = 100  # columns, where there is no terminal to ask
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise  # noqa: PLE0704  # the reader has enough: the command line knows what to do, and rich would exit with 1
+        raise  # the reader has enough: the command line knows what to do, and rich would exit with 1
 
 
 def console(stderr: bool = False) -> Console:

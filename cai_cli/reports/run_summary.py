@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cai_cli.reports import quantities as say
+from cai_cli.visible import on_one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+Stages = Mapping[str, Mapping[str, Any]]  # by name: version, rows, requests, replayed, rejected and filtered {reason: n}
+NAME_WIDTH = 9
+_NUMBERS = ("rows", "requests", "replayed", "rejected", "filtered")
 
-def made_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A row a stage: its version, what became rows, and what did not, with the reasons."""
+
+def made_table(stages: Stages) -> Table:
+    """A row a stage: its version, what became rows, what did not, what was asked."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    versions, filtered = any(one["version"] for one in stages.values()), any(one["filtered"] for one in stages.values())
-    table.add_column("stage", no_wrap=True)
-    table.add_column("version", no_wrap=True) if versions else None
-    for name in ("rows", "requests", "replayed"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("rejected", *(["filtered"] if filtered else [])):
-        table.add_column(name, overflow="fold")
+    versioned = any(one["version"] for one in stages.values())
+    for name in ("stage", "version") if versioned else ("stage",):
+        table.add_column(name, no_wrap=True)
+    keys = [key for key in _NUMBERS if any(key in one for one in stages.values())]
+    for key in keys:
+        table.add_column(key, justify="right", no_wrap=True)
     for name, one in stages.items():
-        cells = [one["version"] or "-"] if versions else []
-        cells += [f"{one[key]:,}" for key in ("rows", "requests", "replayed")]
-        lost = Text(say.reasons(one["rejected"]), "yellow" if any(one["rejected"].values()) else "")
-        table.add_row(name, *cells, lost, *([say.reasons(one["filtered"])] if filtered else []))
+        numbers = {key: sum(one[key].values()) if isinstance(one[key], Mapping) else one[key] for key in keys}
+        cells = [Text(f"{number:,}", "yellow" if key == "rejected" and number else "") for key, number in numbers.items()]
+        table.add_row(name, *([one["version"] or "-"] if versioned else []), *cells)
     return table
 
 
-def spent(stages: Mapping[str, Mapping[str, Any]], dollars: float, unpriced: Mapping[str, str]) -> str:
+def lost(stages: Stages) -> Iterator[tuple[str, str]]:
+    """("rejected", "critique 5 no_severity, 2 empty; revise 1 empty"), and the same of what was filtered."""
+    for what in ("rejected", "filtered"):
+        found = [f"{name} {say.reasons(one[what])}" for name, one in stages.items() if any(one[what].values())]
+        if found:
+            yield what, "; ".join(found)
+
+
+def spent(stages: Stages, dollars: float, unpriced: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """What was spent, and what of it nobody can tell."""
     requests, replayed = (sum(one[key] for one in stages.values()) for key in ("requests", "replayed"))
     unknown = sorted({model for stage, model in unpriced.items() if stages.get(stage, {}).get("requests")})
-    text = f"spent {say.dollars(dollars, bool(unknown))} on {requests:,} requests; {replayed:,} more were paid for before"
-    if not replayed:
-        text = text.partition(";")[0]
+    yield (
+        "spent",
+        f"{say.dollars(dollars, bool(unknown))} on {requests:,} requests; {replayed:,} replies were in the ledger already",
+    )
     if unknown:
-        text += f"\nno price is known for {', '.join(unknown)}; give it with model.price: {{input: ..., output: ...}} (dollars per million tokens)"
-    return text
+        yield (
+            "price",
+            f"unknown for {', '.join(unknown)}; give it as model.price: {{input: ..., output: ...}}, dollars per million tokens",
+        )
+
+
+def named(lines: Iterable[tuple[str, str]]) -> Table:
+    """Lines with a name before each; what is longer than the terminal goes on under its beginning."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=NAME_WIDTH)
+    table.add_column(overflow="fold")
+    for name, text in lines:
+        table.add_row(name, Text(on_one_line(text)))
+    return table

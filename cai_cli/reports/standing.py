@@ -42,14 +42,17 @@ def facts(standing: Standing, with_left: bool = True) -> str:
     left = f"{say.duration(standing.left_s)} left" if with_left and standing.left_s is not None and not standing.stopping else ""
     flying = f"{standing.in_flight} in flight" + (f" of {standing.slots} slots" if standing.slots is not None else "")
     parts = [
-        "stopping: waiting for what is in flight" if standing.stopping else "",
         say.rate(standing.per_s) if standing.per_s else "",
         left,
         flying,
         f"retried: {say.reasons(standing.retried)}" if any(standing.retried.values()) else "",
-        standing.held,
     ]
     return " · ".join(part for part in parts if part)
+
+
+def hold(standing: Standing) -> str:
+    """Why nothing new is sent; empty where that is not so."""
+    return "stopping: waiting for what is in flight" if standing.stopping else standing.held
 
 
 def stage_table(stages: Mapping[str, Facts], unpriced: Container[str] = ()) -> Table:
@@ -84,13 +87,16 @@ def frame(standing: Standing, width: int) -> RenderableType:
     from rich.text import Text
 
     share = standing.done / standing.prompts if standing.prompts else 1.0
-    bar = ProgressBar(total=max(1, standing.prompts), completed=standing.done, width=30, complete_style="cyan", finished_style="cyan")
-    counts = Text(f"{say.count(standing.done)}/{say.count(standing.prompts)} prompts {share:4.0%}", "bold")
-    told = Text(facts(standing), "yellow" if standing.held or standing.stopping else "")
+    bar = ProgressBar(
+        total=max(1, standing.prompts), completed=standing.done, width=30, complete_style="cyan", finished_style="cyan"
+    )
+    counts = Text(f"{standing.done:,}/{standing.prompts:,} prompts {share:4.0%}", "bold")
+    told, held = Text(facts(standing)), Text(hold(standing), "yellow")
     grid = Table.grid(padding=(0, 2, 0, 0))
     together = width >= WIDE
     grid.add_row(bar, counts, *([told] if together else []))
-    return Group(stage_table(standing.stages, standing.unpriced), Text(), grid, *([] if together else [told]))
+    below = [*([] if together else [told]), *([held] if held else [])]
+    return Group(stage_table(standing.stages, standing.unpriced), Text(), grid, *below)
 
 
 def line(standing: Standing) -> str:
@@ -105,4 +111,6 @@ def line(standing: Standing) -> str:
     rejected = sum(sum(one["rejected"].values()) for one in standing.stages.values())
     known = sum(one["dollars"] for one in standing.stages.values())
     unknown = any(name in standing.unpriced and one["requests"] for name, one in standing.stages.items())
-    return f"{meter} {facts(standing, with_left=False)} · rows: {rows} · {rejected:,} rejected · {say.dollars(known, unknown)}"
+    money, held = say.dollars(known, unknown), hold(standing)
+    told = f"{meter} {facts(standing, with_left=False)} · rows: {rows} · {rejected:,} rejected · {money}"
+    return f"{told} · {held}" if held else told

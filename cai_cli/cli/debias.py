@@ -1,0 +1,16 @@
+"""cai debias"""
+
+from __future__ import annotations
+
+from cai_cli.cli._stage import stage_app
+
+HELP = """Pairs with votes to preferences: position bias measured with an interval, votes aggregated, labels with weights. Asks nothing.
+
+\b
+Examples:
+  cai debias configs/quickstart.yaml
+  cai debias my.yaml --limit 20 --budget-usd 1
+  cai debias my.yaml -i rows.jsonl -o - > out.jsonl
+"""
+
+app = stage_app("debias", HELP)

@@ -1,0 +1,58 @@
+"""Errors as people see them: a sentence, a hint, an exit code; a bug leaves a file that can be sent without secrets."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from cai_cli.errors import CaiError, Exit, Fix
+from cai_cli.visible import visible
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def say(text: str) -> None:
+    """A line on stderr, safe to print."""
+    sys.stderr.write(visible(text) + "\n")
+    sys.stderr.flush()
+
+
+def report(error: BaseException) -> int:
+    """Print what went wrong. Gives: the exit code"""
+    if isinstance(error, SystemExit):
+        return int(error.code or 0) if not isinstance(error.code, str) else Exit.BUG
+    if isinstance(error, KeyboardInterrupt):
+        say("cai: interrupted before anything was asked")
+        return Exit.INTERRUPTED
+    if isinstance(error, CaiError):
+        return _report_known(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        say(f"error: {error.filename or 'a file'} cannot be written: {error.strerror}")
+        say("hint: mend the disk or its permissions, then run the same command again; everything that was written is kept")
+        return Exit.DISK
+    if (show := getattr(error, "show", None)) is not None:  # a usage error of the command line itself
+        show()
+        return int(getattr(error, "exit_code", Exit.USAGE))
+    return _report_bug(error)
+
+
+def _report_known(error: CaiError) -> int:
+    problems = error.problems if isinstance(error, Fix) else ((error.message, error.hint),)
+    for message, hint in problems:
+        say(f"error: {message}")
+        if hint:
+            say(f"hint: {hint}")
+    return int(error.code)
+
+
+def _report_bug(error: BaseException) -> int:
+    """Frames and types only: an exception's own text may hold a row's content."""
+    frames = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    with tempfile.NamedTemporaryFile("w", prefix="cai-bug-", suffix=".txt", delete=False) as file:
+        file.write("\n".join([*frames, type(error).__qualname__, ""]))
+    say(f"error: a bug in cai: {type(error).__qualname__} at {frames[-1] if frames else 'an unknown place'}")
+    say(f"hint: please report it with {file.name}, which holds no content of rows and no key; nothing that was written is lost")
+    return Exit.BUG

@@ -1,0 +1,167 @@
+"""What a run shows while it goes: a live table on a terminal, timed lines elsewhere. On stderr; stdout is for data."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cai_cli.engine.session import Snapshot, Watch, stage_facts
+from cai_cli.flow import Model
+from cai_cli.reports.quantities import duration, unpriced
+from cai_cli.reports.standing import Standing, frame, line
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+FRAME_S = 0.25
+WINDOW_S = 30.0  # the speed is that of the last half minute: what was replayed at the start says nothing about the rest
+FIRST_LINE_S, LINE_S, LATER_LINE_S, LATER_S = 2.0, 10.0, 60.0, 300.0
+
+_TROUBLE = {
+    "rate_limit": "the provider asks for patience (429): fewer requests at once from now on",
+    "server": "the provider fails or is overloaded (5xx): asked again, later and later",
+    "connection": "the provider cannot be reached: asked again, later and later",
+    "timeout": "a reply took too long; it may be billed all the same; asked again",
+    "protocol": "a reply could not be read; asked again, three times at most",
+}
+
+
+def watch_for(quiet: bool, verbose: bool, models: Mapping[str, Sequence[Model]] | None = None) -> Watch:
+    """The display that fits stderr.
+
+    `models`: whom each stage asks; it lets the display tell slots, outages, and prices that nobody knows.
+    """
+    if quiet:
+        return Quiet()
+    smart = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+    return (Screen if smart else Lines)(verbose, models or {})
+
+
+class Quiet:
+    """Draws nothing."""
+
+    def begin(self, snapshot: Snapshot) -> None: ...
+    def tick(self, snapshot: Snapshot) -> None: ...
+    def end(self, snapshot: Snapshot) -> None: ...
+
+
+class _Display:
+    """What both displays share: looking at a run, and its trouble."""
+
+    def __init__(self, verbose: bool, models: Mapping[str, Sequence[Model]]) -> None:
+        self.verbose, self.models = verbose, models
+        self.unpriced = unpriced(models)
+        self._marks: deque[tuple[float, int]] = deque()  # (time, prompts done)
+        self._told: set[str] = set()
+        self._broken = False
+
+    def begin(self, snapshot: Snapshot) -> None:
+        self._guarded(self._begin, snapshot)
+
+    def tick(self, snapshot: Snapshot) -> None:
+        now = time.monotonic()
+        self._marks.append((now, snapshot.progress.prompts))
+        while len(self._marks) > 2 and self._marks[0][0] < now - WINDOW_S:
+            self._marks.popleft()
+        self._guarded(self._tick, snapshot)
+
+    def end(self, snapshot: Snapshot) -> None:
+        self._guarded(self._end, snapshot)
+
+    def _guarded(self, draw: Any, snapshot: Snapshot) -> None:
+        """A terminal that went away must not stop the run: its signal does, in good order."""
+        if self._broken:
+            return
+        try:
+            draw(snapshot)
+        except OSError:
+            self._broken = True
+
+    def _begin(self, snapshot: Snapshot) -> None: ...
+    def _tick(self, snapshot: Snapshot) -> None: ...
+    def _end(self, snapshot: Snapshot) -> None: ...
+
+    def _standing(self, snapshot: Snapshot) -> Standing:
+        slots, held = self._pace(snapshot)
+        return Standing(
+            stages={stage: stage_facts(snapshot, stage) for stage in snapshot.stages}, prompts=snapshot.prompts,
+            done=snapshot.progress.prompts, elapsed_s=time.monotonic() - snapshot.started, per_s=self._per_s(),
+            in_flight=snapshot.asker.in_flight, slots=slots, retried=snapshot.asker.trouble, held=held,
+            unpriced=self.unpriced, stopping=snapshot.asker.stopping,
+        )  # fmt: skip
+
+    def _per_s(self) -> float | None:
+        """Prompts a second lately. The first look is left out: between it and the second, finished partitions are skipped."""
+        if len(self._marks) < 3:
+            return None
+        (then, before), (now, done) = self._marks[1], self._marks[-1]
+        return (done - before) / (now - then) if done > before else None
+
+    def _pace(self, snapshot: Snapshot) -> tuple[int | None, str]:
+        """Slots of all servers, and why nothing is sent at the moment, if that is so."""
+        paces = {id(pace): pace for asked in self.models.values() for pace in map(snapshot.asker.pace_for, asked)}
+        held = ""
+        for pace in paces.values():
+            now = pace.clock.now()
+            if pace.outage_since is not None:
+                held = f"no answer for {duration(now - pace.outage_since)}: one request tries every half minute"
+            elif pace.opens_at > now + 1:
+                held = f"told to wait {duration(pace.opens_at - now)}"
+        return (sum(int(pace.slots) for pace in paces.values()) if paces else None), held
+
+    def _new_trouble(self, snapshot: Snapshot) -> list[str]:
+        fresh = [kind for kind in snapshot.asker.trouble if kind not in self._told] if self.verbose else []
+        self._told.update(fresh)
+        return [f"{_clock()} {kind}: {_TROUBLE.get(kind, 'asked again')}" for kind in fresh]
+
+
+class Screen(_Display):
+    """A live table that vanishes at the end: the summary takes its place."""
+
+    live: Live
+    _drawn = 0.0
+
+    def _begin(self, snapshot: Snapshot) -> None:
+        from rich.live import Live
+
+        from cai_cli.reports.console import console
+
+        self.live = Live(console=console(stderr=True), auto_refresh=False, transient=True, redirect_stdout=False)
+        self.live.start()
+
+    def _tick(self, snapshot: Snapshot) -> None:
+        for text in self._new_trouble(snapshot):
+            self.live.console.print(text)
+        if time.monotonic() - self._drawn >= FRAME_S:
+            self.live.update(frame(self._standing(snapshot), self.live.console.width), refresh=True)
+            self._drawn = time.monotonic()
+
+    def _end(self, snapshot: Snapshot) -> None:
+        self.live.stop()
+
+
+class Lines(_Display):
+    """Timed lines for logs: the first soon, then fewer and fewer."""
+
+    _next_s = FIRST_LINE_S
+
+    def _tick(self, snapshot: Snapshot) -> None:
+        for text in self._new_trouble(snapshot):
+            _write(text)
+        age_s = time.monotonic() - snapshot.started
+        if age_s >= self._next_s:
+            _write(f"{_clock()} {line(self._standing(snapshot))}")
+            self._next_s = age_s + (LINE_S if age_s < LATER_S else LATER_LINE_S)
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

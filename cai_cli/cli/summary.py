@@ -1,0 +1,80 @@
+"""What is said after a run: what came of it, what it cost, where it lies, how to go on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from cai_cli import config as configs
+from cai_cli.config import Config
+from cai_cli.engine import plan, runs
+from cai_cli.engine.run import Summary
+from cai_cli.errors import Fix
+from cai_cli.reports.quantities import unpriced
+from cai_cli.visible import on_one_line
+
+
+def tell(config: Config, summary: Summary) -> None:
+    """Say on stderr what came of a run; nothing where nothing was done."""
+    if summary.unchanged or not summary.stages:
+        return
+    from rich.text import Text
+
+    from cai_cli.reports.bias_table import bias_table
+    from cai_cli.reports.console import console
+    from cai_cli.reports.run_summary import NAME_WIDTH, lost, made_table, named, spent
+
+    err = console(stderr=True)
+    err.print(made_table(summary.stages))
+    if summary.report is not None:
+        err.print()
+        err.print(bias_table(summary.report))
+    err.print()
+    err.print(named([*lost(summary.stages), *spent(summary.stages, summary.dollars, _unpriced(config, summary))]))
+    for name, text in _pointers(config, summary):
+        err.print(Text(f"{name:<{NAME_WIDTH}} {on_one_line(text)}"), soft_wrap=True)  # unbroken, to be copied
+
+
+def _unpriced(config: Config, summary: Summary) -> dict[str, str]:
+    steps = plan.steps_of(config, [name for name in summary.stages if name in plan.ORDER])
+    return unpriced({step.name: step.models for step in steps})
+
+
+def _pointers(config: Config, summary: Summary) -> Iterator[tuple[str, str]]:
+    """Where the output lies, and what to type to look at it and to load it."""
+    rejected = any(any(one["rejected"].values()) for one in summary.stages.values())
+    versioned = [name for name, one in summary.stages.items() if one["version"]]
+    if versioned:
+        here = nearest(config.output_path)
+        yield "written", str(here)
+        yield "look", command_line("show", config) + (" --rejects" if rejected else "")
+        yield "load", f'datasets.load_dataset("{here}", "{versioned[-1]}")'
+    elif rejected and (path := _stream_rejects(config)) is not None:
+        yield "rejects", str(nearest(path))
+    if summary.pruned:
+        yield "pruned", f"{len(summary.pruned)} older versions"
+
+
+def _stream_rejects(config: Config) -> Path | None:
+    """Where the rejects of this process's streaming run went."""
+    mine = [facts for facts in runs.all_of(config.state_path) if facts["pid"] == os.getpid()]
+    path = config.state_path / "runs" / mine[-1]["run"] / "rejects.jsonl" if mine else None
+    return path if path is not None and path.exists() else None
+
+
+def nearest(path: Path) -> Path:
+    """A path as one would type it here."""
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
+def command_line(verb: str, config: Config) -> str:
+    """A verb's command line for this output, with -o where the config by itself names another one."""
+    words = ["cai", verb, str(config.path)]
+    try:
+        same = configs.load(config.path).output_path.absolute() == config.output_path.absolute()
+    except Fix:
+        same = False  # the file needs the flags that it was given
+    return shlex.join(words if same else [*words, "-o", str(nearest(config.output_path))])

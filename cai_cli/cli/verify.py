@@ -1,0 +1,240 @@
+"""cai verify"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cai_cli.cli._stage import ConfigFile
+from cai_cli.errors import Exit, Fix
+
+if TYPE_CHECKING:
+    from cai_cli.engine.versions import Version
+
+HELP = """Check every version of every stage: checksums, sizes, counts, ids, parents, `latest`, dataset card. Changes nothing.
+
+\b
+Examples:
+  cai verify configs/quickstart.yaml
+  cai verify my.yaml --json
+"""
+
+_UNLISTED = {
+    "README.md",
+    "_manifest.json",
+    "_bias.json",
+}  # what a version's folder may hold besides the files that its manifest lists
+_KEYS = (
+    "stage",
+    "version",
+    "fingerprint",
+    "parents",
+    "shards",
+    "came_in",
+    "rows",
+    "rejected",
+    "filtered",
+    "files",
+)  # of a manifest
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+@app.command(help=HELP)
+def command(
+    config: ConfigFile,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="DIR", help="Check that, not what the config names.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    from cai_cli.config import load
+
+    loaded = load(config, flags={"output": output})
+    checked = Check(loaded.output_path)
+    checked.run()
+    if not checked.versions and not checked.problems:
+        raise Fix(f"{loaded.output_path} holds no version yet", f"make one: cai run {config}", Exit.INPUT)
+    _print(checked, json)
+    if checked.problems:
+        from cai_cli.cli.errors import say
+        from cai_cli.cli.summary import command_line
+
+        say(f"hint: delete the folder of a damaged version, then run: {command_line('run', loaded)}; "
+            "its rows come back from the ledger, nothing is paid twice")  # fmt: skip
+        raise typer.Exit(Exit.INPUT)
+
+
+def _print(checked: Check, as_json: bool) -> None:
+    from cai_cli.visible import on_one_line
+
+    if as_json:
+        import orjson
+
+        document = {"versions": checked.versions, "files": checked.files, "rows": checked.rows, "problems": checked.problems}
+        sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        return
+    for problem in checked.problems:
+        typer.echo(on_one_line(f"{problem['path']}: {problem['what']}"))
+    if not checked.problems:
+        typer.echo(f"{checked.versions:,} versions, {checked.files:,} files, {checked.rows:,} rows: all as their manifests say")
+
+
+class Check:
+    """Looks at every version in an output folder. Memory: one row, and 8 bytes for each row of a version."""
+
+    def __init__(self, output: Path) -> None:
+        self.output, self.shown = output.resolve(), output
+        self.versions = self.files = self.rows = 0
+        self.problems: list[dict[str, str]] = []
+
+    def run(self) -> None:
+        for stage in self._stages():
+            for version in self._readable(stage):
+                self.versions += 1
+                self._version(version)
+            self._latest(stage)
+
+    def _add(self, path: Path, what: str) -> None:
+        self.problems.append({"path": str(self.shown / path.relative_to(self.output)), "what": what})
+
+    def _stages(self) -> list[Path]:
+        from cai_cli.engine.versions import number_of
+
+        folders = sorted(self.output.iterdir()) if self.output.is_dir() else []
+        return [folder for folder in folders if folder.is_dir() and any(number_of(item.name) for item in folder.iterdir())]
+
+    def _readable(self, stage: Path) -> Iterator[Version]:
+        from cai_cli.engine import versions
+
+        for path in sorted(path for path in stage.iterdir() if versions.number_of(path.name)):
+            try:
+                version = versions.read(path)
+            except Fix:
+                self._add(path / versions.MANIFEST, "cannot be read, or was written by a newer cai")
+                continue
+            if missing := [key for key in _KEYS if key not in version.manifest]:
+                self._add(path / versions.MANIFEST, f"has no {', '.join(missing)}")
+            else:
+                yield version
+
+    def _version(self, version: Version) -> None:
+        manifest = version.manifest
+        if version.name.partition("-")[2] != version.fingerprint[:8] or manifest["stage"] != version.path.parent.name:
+            self._add(version.path, f"its manifest is that of {manifest['stage']} {manifest['version']}")
+        whole = [file for file in manifest["files"] if self._file(version.path, file)]
+        if len(whole) == len(manifest["files"]):
+            self._counts(version)
+            self._ids(version)
+        listed = {file["name"] for file in manifest["files"]} | _UNLISTED
+        if not (version.path / "README.md").is_file():
+            self._add(version.path / "README.md", "is missing, so the folder does not load by its own path")
+        for path in sorted(version.path.iterdir()):
+            if path.name not in listed:
+                self._add(path, "no file of this version: the manifest does not list it")
+        self._parents(version)
+
+    def _file(self, folder: Path, file: dict[str, Any]) -> bool:
+        """One file against its entry. Gives: whether it is what the manifest says, byte for byte"""
+        path, self.files = folder / file["name"], self.files + 1
+        try:
+            with open(path, "rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = path.stat().st_size
+        except OSError as error:
+            self._add(path, error.strerror or "cannot be read")
+            return False
+        if size != file["bytes"]:
+            self._add(path, f"{size:,} bytes, the manifest says {file['bytes']:,}")
+        elif digest != file["sha256"]:
+            self._add(path, "its sha256 is not the manifest's: it was changed")
+        return bool(size == file["bytes"] and digest == file["sha256"])
+
+    def _counts(self, version: Version) -> None:
+        """Every row that came in is a row, rejected or filtered."""
+        manifest, path = version.manifest, version.path / "_manifest.json"
+        rejected, filtered = sum(manifest["rejected"].values()), sum(manifest["filtered"].values())
+        if manifest["came_in"] != manifest["rows"] + rejected + filtered:
+            gone = f"{manifest['rows']:,} + {rejected:,} rejected + {filtered:,} filtered"
+            self._add(path, f"{manifest['came_in']:,} rows came in, but {gone} went out")
+        for what, named, count in (("rows", True, manifest["rows"]), ("rejected rows", False, rejected)):
+            total = sum(file["rows"] for file in manifest["files"] if (file["shard"] is not None) == named)
+            if total != count:
+                self._add(path, f"its files hold {total:,} {what}, it says {count:,}")
+
+    def _ids(self, version: Version) -> None:
+        """Read every row: each file holds as many as the manifest says, and no id comes twice."""
+        marks = array("Q")
+        for file in version.manifest["files"]:
+            before = len(marks)
+            marks.extend(_mark(row_id) for row_id in self._row_ids(version.path / file["name"]))
+            if len(marks) - before != file["rows"]:
+                self._add(version.path / file["name"], f"{len(marks) - before:,} rows, the manifest says {file['rows']:,}")
+            if file["shard"] is None:
+                del marks[before:]  # input that could not be used may have no id
+        self.rows += len(marks)
+        if (twice := _repeated(marks)) is not None:
+            ids = (row_id for path in version.files() for row_id in self._row_ids(path))
+            self._add(version.path, f"two rows have the id '{next(row_id for row_id in ids if _mark(row_id) == twice)}'")
+
+    def _row_ids(self, path: Path) -> Iterator[str]:
+        from cai_cli.engine.files import File, read_file
+        from cai_cli.records import Rejected
+
+        try:
+            for line in read_file(File(path, path.name), otherwise=".jsonl"):
+                if isinstance(line, Rejected):
+                    self._add(path, f"{line.where}: {line.detail or line.reason}")
+                else:
+                    yield str(line.row.get("id", ""))
+        except Fix as fix:
+            self._add(path, fix.message)  # compressed, and the sha256 is that of a damaged file
+
+    def _parents(self, version: Version) -> None:
+        from cai_cli.engine.versions import number_of
+
+        for parent in version.manifest["parents"]:
+            folder, mark = self.output / parent["stage"], parent["fingerprint"][:8]
+            names = [path.name for path in folder.iterdir() if number_of(path.name)] if folder.is_dir() else []
+            if not any(name.endswith(f"-{mark}") for name in names):
+                self._add(version.path, f"made from a version of {parent['stage']} (…-{mark}) that is not there")
+
+    def _latest(self, stage: Path) -> None:
+        from cai_cli.engine.versions import number_of
+
+        link = stage / "latest"
+        target = link.resolve()
+        if not link.is_symlink() or target.parent != stage.resolve() or not number_of(target.name) or not target.is_dir():
+            self._add(link, "names no version of this stage")
+        elif any(target.glob("*-of-*")) and not self._declared(stage.name, target.name):
+            self._add(self.output / "README.md", f"does not declare {stage.name}/{target.name}, so `datasets` does not find it")
+
+    def _declared(self, stage: str, version: str) -> bool:
+        import yaml
+
+        try:
+            _, _, rest = (self.output / "README.md").read_text("utf-8").partition("---\n")
+            front = yaml.safe_load(rest.partition("\n---\n")[0])
+            paths = [file["path"] for one in front["configs"] if one["config_name"] == stage for file in one["data_files"]]
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+            return False
+        return any(str(path).startswith(f"{stage}/{version}/") for path in paths)
+
+
+def _mark(row_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(row_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def _repeated(marks: array[int]) -> int | None:
+    """A number that is there twice."""
+    import numpy
+
+    ordered = numpy.sort(numpy.frombuffer(marks, dtype=numpy.uint64)) if marks else numpy.array([], dtype=numpy.uint64)
+    repeats = ordered[1:][ordered[1:] == ordered[:-1]]
+    return int(repeats[0]) if repeats.size else None

@@ -1,0 +1,185 @@
+"""Rows as a person reads them: a sample round by round, a pair vote by vote, a reject with its reason.
+
+Every text of a model, a file or a user goes through `visible` and into a Text: nothing in it is markup, nothing moves the cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from cai_cli.records import Chain, Pair, Preference, Rejected, Round, Sample, Turn, Vote
+from cai_cli.reports.word_diff import word_diff
+from cai_cli.visible import on_one_line, visible
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    Story = Iterator[RenderableType]
+
+INDENT = 4  # columns
+
+
+def heading(title: str) -> RenderableType:
+    from rich.rule import Rule
+    from rich.text import Text
+
+    return Rule(Text(on_one_line(title), "bold"), align="left", style="dim")
+
+
+def story(row: Sample | Pair, marked: bool) -> Story:
+    """All that is known of a row. `marked`: changes are marked by signs, since there is no colour."""
+    yield from _asked(row)
+    if isinstance(row, Pair):
+        yield from _pair(row)
+    elif isinstance(row, Chain):
+        yield from _chain(row, marked)
+    else:
+        yield from _sample(row)
+
+
+def _label(text: str, note: str = "", style: str = "bold cyan") -> RenderableType:
+    from rich.text import Text
+
+    return Text.assemble((on_one_line(text), style), (f"  {on_one_line(note)}" if note else "", "dim"))
+
+
+def _block(text: str | RenderableType, below: int = 1) -> RenderableType:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    inner = Text(visible(text), overflow="fold") if isinstance(text, str) else text
+    return Padding(inner, (0, 0, below, INDENT), expand=False)
+
+
+def _asked(row: Sample | Pair) -> Story:
+    if isinstance(row, Sample) and row.system:
+        yield _label("system prompt")
+        yield _block(row.system)
+    for turn in row.messages[:-1]:
+        yield _turn(turn)
+    yield _label("prompt", row.kind)
+    yield _block(row.prompt)
+
+
+def _turn(turn: Turn) -> RenderableType:
+    from rich.console import Group
+
+    return Group(_label(f"{turn.role} said", style="cyan"), _block(turn.content))
+
+
+# A sample, and its rounds.
+
+
+def _sample(row: Sample, text: str | None = None, name: str = "response") -> Story:
+    tokens = f"{row.tokens_out} tokens" if row.tokens_out is not None else ""
+    flags = [flag for flag, holds in (("refused", row.refused), ("truncated", row.truncated)) if holds]
+    yield _label(name, ", ".join(part for part in (row.model, tokens, *flags) if part))
+    yield _block((row.response if text is None else text) or "(no text)")
+
+
+def _chain(row: Chain, marked: bool) -> Story:
+    yield from _sample(row, row.initial_response, "initial response")
+    current = row.initial_response
+    for number in row.rounds:
+        yield from _round(number, current, marked)
+        current = number.revision if number.accepted else current
+    if row.stopped_by:
+        yield _label("stopped by", row.stopped_by)
+        yield ""
+
+
+def _round(one: Round, current: str, marked: bool) -> Story:
+    from rich.text import Text
+
+    yield _label(f"round {one.round}", _numbers(severity=one.severity, quality=one.quality), "bold magenta")
+    for critique in one.critiques:
+        wanted = "asks for a revision" if critique.needs_revision else "asks for no revision"
+        note = ", ".join(part for part in (critique.category, _numbers(severity=critique.severity), wanted) if part)
+        yield _label(f"critique by {critique.principle}", note, "cyan")
+        yield _block("\n".join([critique.critique, *(f"- {text}" for text in critique.suggestions)]))
+    if one.accepted is None:
+        yield _label("no revision yet", style="cyan")
+    elif not one.revision:
+        yield _label("not revised", style="cyan")
+    else:
+        yield _label("revision" if one.accepted else "revision, not accepted", style="cyan")
+        same = one.revision.strip() == current.strip()
+        yield _block(Text("(unchanged)", "dim") if same else word_diff(visible(current), visible(one.revision), marked))
+        return
+    yield ""
+
+
+def _numbers(**values: float | None) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in values.items() if value is not None)
+
+
+# A pair, and its votes.
+
+
+def _pair(row: Pair) -> Story:
+    chosen = row.preference if isinstance(row, Preference) else ""
+    for side, text, source in (("a", row.response_a, row.source_a), ("b", row.response_b, row.source_b)):
+        fate = "" if chosen not in ("a", "b") else "chosen" if chosen == side else "rejected"
+        gold = "gold" if row.gold == side else ""
+        style = {"chosen": "bold green", "rejected": "bold red"}.get(fate, "bold cyan")
+        yield _label(f"response {side}{', ' + fate if fate else ''}", ", ".join(part for part in (source, gold) if part), style)
+        yield _block(text)
+    if row.votes:
+        yield _label("votes")
+        yield _block(vote_table(row.votes))
+        yield from _rationales(row.votes)
+    yield _label("label")
+    yield _block(_verdict(row))
+
+
+def vote_table(votes: Sequence[Vote]) -> Table:
+    """A row a labeler, criterion and draw; a column for either order."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("labeler", overflow="fold")
+    table.add_column("criterion", overflow="fold")
+    for name in ("a shown first", "b shown first"):
+        table.add_column(name, no_wrap=True)
+    cells: dict[tuple[str, str, int], dict[str, str]] = {}
+    for vote in votes:
+        cells.setdefault((vote.labeler, vote.principle, vote.draw), {})[vote.order] = _vote(vote)
+    for (labeler, principle, _), said in cells.items():
+        texts = [Text(on_one_line(text)) for text in (labeler, principle, said.get("ab", "-"), said.get("ba", "-"))]
+        table.add_row(*texts)
+    return table
+
+
+def _vote(vote: Vote) -> str:
+    return vote.verdict if vote.p_a is None else f"{vote.verdict:<7} p_a {vote.p_a:.2f}"
+
+
+def _rationales(votes: Sequence[Vote]) -> Story:
+    for vote in votes:
+        if vote.rationale:
+            yield _label(f"{vote.labeler}, {vote.order[0]} shown first", f"votes {vote.verdict}", "cyan")
+            yield _block(vote.rationale)
+
+
+def _verdict(row: Pair) -> str:
+    agree = {True: "the same winner in both orders", False: "another winner in the other order", None: ""}[row.consistent]
+    parts = [f"prefers {row.preference}" if row.preference else "", _numbers(p_a=row.p_a, confidence=row.confidence), agree]
+    if isinstance(row, Preference):
+        parts += [
+            _numbers(p_a_raw=row.p_a_raw, weight=row.weight, margin=row.margin),
+            f"flags {', '.join(row.flags)}" if row.flags else "",
+        ]
+    return "\n".join(part for part in parts if part) or "none"
+
+
+# Rejects.
+
+
+def reject_story(row: Rejected) -> Story:
+    yield _label(row.id or "(no id)", f"{row.stage}: {row.reason}", "bold yellow")
+    lines = [line for line in (row.detail, f"at {row.where}" if row.where else "") if line]
+    if lines:
+        yield _block("\n".join(lines), below=0)

@@ -1,0 +1,293 @@
+"""The small verbs, through the command line: init, config, constitution, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cai_cli import config as configs
+from cai_cli import constitution, documents, prices
+from cai_cli.cli import main
+from cai_cli.cli.init import MODELS, _config, _name
+from cai_cli.flow import Model
+from cai_cli.shipped import shipped
+
+ROOT = Path(__file__).parent.parent
+Cai = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cai(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cai:
+    """Runs `cai` in tmp_path. Gives: its exit code, stdout, stderr"""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cai", *map(str, args)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        sys.stdout.flush()
+        out, err = capfd.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return run
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """The lines of a table, by their first cell."""
+    return {
+        cells[0]: cells for line in text.splitlines() if (cells := [cell.strip() for cell in line.split("  ") if cell.strip()])
+    }
+
+
+# init
+
+
+def test_a_new_folder_runs_and_exports_from_anywhere(tmp_path: Path) -> None:
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("CAI_", "ANTHROPIC"))} | {
+        "PYTHONPATH": str(ROOT)
+    }
+
+    def command(*args: str, where: Path) -> str:
+        done = subprocess.run([sys.executable, "-m", "cai_cli", *args], cwd=where, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = command("init", "my set", where=tmp_path)
+    assert "cd 'my set'\n  cai run cai.yaml" in said
+    folder = tmp_path / "my set"
+    stages = orjson.loads(command("run", "cai.yaml", "--json", "-q", where=folder))["stages"]
+    assert list(stages) == ["generate", "critique", "revise", "label-pairs", "debias"]
+    done = orjson.loads(command("export", "cai.yaml", "--to", "sft", "--to", "preference", "--json", where=folder))["exports"]
+    assert done["sft"]["rows"] == stages["revise"]["rows"] == 80
+    assert 0 < done["preference"]["rows"] == stages["debias"]["rows"]
+    assert (folder / "data" / "my-set" / "export" / "sft" / done["sft"]["version"] / "_manifest.json").is_file()
+    assert (folder / ".gitignore").read_text() == "data/\n"
+
+
+def test_init_overwrites_nothing_and_then_writes_nothing(cai: Cai, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text("mine")
+    code, _, err = cai("init", ".")
+    assert code == 2
+    assert "prompts.jsonl is there already" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
+    assert (tmp_path / "prompts.jsonl").read_text() == "mine"
+
+
+def test_init_for_the_real_api_names_a_model_with_a_price_and_a_budget(cai: Cai, tmp_path: Path) -> None:
+    code, out, _ = cai("init", "real", "--provider", "anthropic")
+    assert code == 0
+    assert "export ANTHROPIC_API_KEY" in out
+    config = configs.load(tmp_path / "real" / "cai.yaml", env={})
+    assert prices.price_of(Model(provider="anthropic", name=config.model.name)) is not None
+    assert config.limits.budget_usd is not None
+
+
+def test_init_refuses_a_provider_that_is_not_there_and_a_place_that_is_a_file(cai: Cai, tmp_path: Path) -> None:
+    assert cai("init", "x", "--provider", "anthropi")[0] == 2
+    (tmp_path / "file").write_text("")
+    code, _, err = cai("init", "file/in/it")
+    assert (code, "cannot be written" in err) == (74, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_hint_in_a_simulated_config_is_a_config_for_the_real_api(tmp_path: Path) -> None:
+    lines = _config("x", "simulated", MODELS["simulated"]).split("\n")
+    real = [line.removeprefix("#   ") for line in lines if line.startswith(("#   model:", "#   limits:", "#   labelers:"))]
+    assert [key for line in real for key in documents.loads(line, "hint").value] == ["model", "limits", "labelers"]
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="/"), min_size=1).filter(str.strip))
+def test_whatever_a_folder_is_called_its_config_has_that_name_or_one_that_may_be(text: str) -> None:
+    name = _name(Path("/somewhere") / text)
+    value = documents.loads(_config(name, "simulated", text), "cai.yaml", env={}).value
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)
+    assert (value["name"], value["output"], value["model"]["name"]) == (name, f"data/{name}", text)
+
+
+# config
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "prompts.jsonl").write_text('{"prompt": "Hi"}\n')
+    (folder / "cai.yaml").write_text(f"name: x\noutput: out\nprompts: {{path: prompts.jsonl}}\n{text}")
+    return folder / "cai.yaml"
+
+
+@pytest.mark.parametrize("name", ["quickstart", "sl_cai", "rlaif"])
+def test_the_shipped_configs_are_right_and_warn_of_nothing(cai: Cai, name: str) -> None:
+    code, out, err = cai("config", "check", shipped("configs", f"{name}.yaml"))
+    assert (code, err) == (0, "")
+    assert out.endswith(f"{name}.yaml\n")
+
+
+@pytest.mark.parametrize("name", ["sl_cai", "rlaif"])
+def test_every_model_that_a_shipped_config_asks_has_a_price(name: str) -> None:
+    config = configs.load(shipped("configs", f"{name}.yaml"), env={})
+    sections = [config.model_for(section) for section in config.sections.values()]
+    labelers = [
+        one.model.over(config.model)
+        for section in config.sections.values()
+        for one in getattr(section, "labelers", ())
+        if one.model
+    ]
+    asked = {section.name for section in (*sections, *labelers)}
+    assert all(prices.price_of(Model(provider="anthropic", name=model)) for model in asked), asked
+
+
+def test_the_shipped_prompts_are_of_both_kinds_and_have_ids_of_their_own() -> None:
+    rows = [orjson.loads(line) for line in shipped("configs", "quickstart_prompts.jsonl").read_bytes().splitlines()]
+    assert len({row["id"] for row in rows}) == len({row["prompt"] for row in rows}) == len(rows) == 40
+    assert {row["kind"] for row in rows} == {"harmful", "harmless"}
+
+
+def test_check_says_what_each_stage_asks(cai: Cai, tmp_path: Path) -> None:
+    text = """
+constitution: constitutions/general.yaml
+model: {provider: simulated, name: w}
+generate: {model: {name: other}}
+critique: {principles: 2}
+revise: {}
+label_pairs: {principles: 0, labelers: [{name: a}, {name: b, model: {name: v}}]}
+"""
+    code, out, err = cai("config", "check", write(tmp_path, text))
+    assert (code, err) == (0, "")
+    lines = table(out)
+    assert lines["generate"] == ["generate", "simulated other", "none", "none"]
+    assert lines["critique"] == ["critique", "simulated w", "critique-general", "general: 2 of 12, weighted"]
+    assert lines["revise"][-1] == "those of the critiques"
+    assert lines["label-pairs"][1:] == ["simulated w, simulated v", "label-general", "the built-in one"]
+
+
+def test_check_warns_of_what_a_run_would_regret(cai: Cai, tmp_path: Path) -> None:
+    text = "model: {name: claude-haiku-5-5}\ngenerate: {}\nlabel_pairs: {principles: 0, orders: one}\n"
+    code, out, err = cai("config", "check", write(tmp_path, text))
+    assert (code, out.splitlines()[-1].startswith("ok:")) == (0, True)
+    begins = ("label_pairs: one vote in one order", "label_pairs: the only judge is the model", "limits: there is no budget_usd")
+    assert [line.startswith(f"warning: {begin}") for line, begin in zip(err.splitlines(), begins, strict=True)] == [True] * 3
+
+
+def test_check_tells_all_problems_and_asks_nothing(cai: Cai, tmp_path: Path) -> None:
+    code, out, err = cai("config", "check", write(tmp_path, "generat: {}\nseed: many\n"))
+    assert (code, out) == (2, "")
+    assert "cai.yaml:4: unknown key 'generat'" in err
+    assert "cai.yaml:5: 'seed' must be a whole number" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_schema_is_one_json_object_that_knows_every_stage(cai: Cai) -> None:
+    code, out, err = cai("config", "schema")
+    assert (code, err) == (0, "")
+    assert {"name", "output", "generate", "critique", "revise", "label_pairs", "debias"} <= set(json.loads(out)["properties"])
+
+
+# constitution
+
+
+def entry(name: str, **over: Any) -> dict[str, Any]:
+    values = {"name": name, "category": "honesty", "description": "d", "critique_prompt": f"c {name}", "revision_prompt": "r"}
+    return values | over
+
+
+def own(folder: Path, *principles: dict[str, Any]) -> Path:
+    (folder / "own.yaml").write_text(json.dumps({"name": "own", "version": "3", "principles": principles}))
+    return folder / "own.yaml"
+
+
+def test_list_names_the_shipped_ones_and_the_given(cai: Cai, tmp_path: Path) -> None:
+    code, out, _ = cai("constitution", "list", own(tmp_path, entry("p")))
+    general = constitution.load(shipped("configs", "constitutions", "general.yaml"))
+    counts = [str(len(general.principles)), str(len(general.preferences))]
+    assert code == 0
+    assert table(out)["general"] == ["general", general.version, *counts, "constitutions/general.yaml"]
+    assert table(out)["own"][:4] == ["own", "3", "1", "1"]
+
+
+def test_the_shipped_constitution_passes_its_own_check(cai: Cai) -> None:
+    code, out, err = cai("constitution", "check", shipped("configs", "constitutions", "general.yaml"))
+    assert (code, err) == (0, "")
+    assert "general 1" in out.splitlines()[-1]
+
+
+def test_check_warns_of_copies_idle_entries_missing_categories_and_one_sided_weight(cai: Cai, tmp_path: Path) -> None:
+    path = own(
+        tmp_path, entry("a", weight=9), entry("b", critique_prompt=" C  A"), entry("c", weight=0),
+        entry("d", category="helpfulness", weight=0.5),
+    )  # fmt: skip
+    code, out, err = cai("constitution", "check", path)
+    assert (code, out.splitlines()[-1]) == (0, f"ok: {path}: own 3")
+    said = [line.removeprefix(f"warning: {path}: principles: ") for line in err.splitlines() if "principles: " in line]
+    assert said == [
+        "95% of the weight is on honesty: the other categories hardly come up",
+        "86% of the weight is on 'a' alone",
+        "none is about harmlessness; a model trained on this is not taught it",
+        "'c' has weight 0: it is never picked",
+        "'b' asks the same as 'a'",
+    ]
+
+
+def test_check_tells_where_a_constitution_is_wrong(cai: Cai, tmp_path: Path) -> None:
+    path = own(tmp_path, entry("a"), entry("a", description=" "))
+    code, out, err = cai("constitution", "check", path)
+    assert (code, out) == (2, "")
+    assert "is empty" in err
+
+
+# export
+
+
+def test_export_says_what_it_wrote_what_it_left_out_and_how_to_load_it(cai: Cai, tmp_path: Path) -> None:
+    text = "model: {provider: simulated, max_tokens: 70, world: {refusal_rate: 0}}\ngenerate: {samples: 8}\n"
+    config = write(tmp_path, text)
+    assert cai("run", config, "-q")[0] == 0
+    code, out, err = cai("export", config, "--to", "sft", "--to", "sft")
+    assert (code, err) == (0, "")
+    written = table(out)["sft"]
+    left = int(written[3].removesuffix(" truncated"))
+    assert int(written[2]) + left == 8
+    assert 0 < left < 8
+    assert 'datasets.load_dataset("out/export", "sft", split="train")' in out
+    assert "trl.SFTTrainer" in out
+    code, _, err = cai("export", config, "--to", "sft")
+    assert (code, "nothing new" in err) == (0, True)
+
+
+def test_export_of_a_stage_that_has_not_run_says_which_command_comes_first(cai: Cai, tmp_path: Path) -> None:
+    config = write(tmp_path, "model: {provider: simulated}\ngenerate: {}\n")
+    assert cai("run", config, "-q")[0] == 0
+    code, out, err = cai("export", config, "--to", "sft", "--to", "preference")
+    assert (code, out) == (65, "")
+    assert f"cai run {config}" in err
+    assert not (tmp_path / "out" / "export").exists()
+
+
+def test_an_export_without_rows_says_why(cai: Cai, tmp_path: Path) -> None:
+    config = write(tmp_path, "model: {provider: simulated, max_tokens: 3}\ngenerate: {}\n")
+    assert cai("run", config, "-q")[0] == 0
+    code, out, err = cai("export", config, "--to", "sft")
+    assert code == 0
+    assert err == "warning: sft is empty: 2 truncated\n"
+    assert "load_dataset" not in out
+
+
+def test_a_cheap_verb_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['cai', 'init', sys.argv[1]]\nfrom cai_cli.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([name for name in ('numpy', 'datasets', 'anthropic', 'aiohttp', 'rich', 'scipy') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "x")]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
