@@ -35,5 +35,6 @@ def weighted(names: Sequence[str], weights: Sequence[float], count: int, *key: o
     Rendezvous hashing with exponential keys (Efraimidis and Spirakis 2006): each name's own draw decides, so a name added
     later changes only the picks that it wins. Names of weight 0 are never drawn.
     """
-    scores = [(-math.log(1.0 - unit(*key, name)) / weight, name) for name, weight in zip(names, weights, strict=True) if weight > 0]
+    drawn = ((name, weight) for name, weight in zip(names, weights, strict=True) if weight > 0)
+    scores = [(-math.log(1.0 - unit(*key, name)) / weight, name) for name, weight in drawn]
     return [name for _, name in sorted(scores)[:count]]

@@ -15,7 +15,9 @@ from cai_cli.records import Turn
 T = TypeVar("T")
 
 CONTINUATIONS = 5  # replies that may end in pause_turn before the row is rejected
-KNOWN_STOPS = frozenset({"end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "pause_turn", "model_context_window_exceeded"})
+KNOWN_STOPS = frozenset(
+    ("end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "pause_turn", "model_context_window_exceeded")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +204,7 @@ def play(flow: Flow[T], answer: Callable[[Request], Outcome] | Sequence[Outcome]
     """Drive a flow by hand: `answer` gives the outcome of a request, or lists them in the order they are asked."""
     if not callable(answer):
         script = iter(answer)
-        return play(flow, lambda request: next(script))
+        return play(flow, lambda _: next(script))
     try:
         requests = next(flow)
         while True:

@@ -207,12 +207,16 @@ def from_row(shape: type[R], row: Mapping[str, Any]) -> R:
 
     Raises: Reject missing_column, wrong_type
     """
+    return _read(shape, row, "")
+
+
+def _read(shape: type[R], row: Mapping[str, Any], path: str) -> R:
     values = {}
     for name, parse, required in _plan(shape):  # type: ignore[arg-type]  # a class is hashable
         if name in row:
-            values[name] = parse(row[name], name)
+            values[name] = parse(row[name], path + name)
         elif required:
-            raise Reject("missing_column", f"column '{name}' is missing")
+            raise Reject("missing_column", f"column '{path}{name}' is missing")
     return shape(**values)
 
 
@@ -233,7 +237,7 @@ def _parser(hint: Any) -> Parser:
     if typing.get_origin(hint) is tuple:
         return functools.partial(_parse_list, _parser(typing.get_args(hint)[0]))
     if is_dataclass(hint):
-        return functools.partial(_parse_struct, typing.cast(type[Any], hint))
+        return functools.partial(_parse_struct, typing.cast("type[Any]", hint))
     return functools.partial(_parse_scalar, hint)
 
 
@@ -254,7 +258,7 @@ def _parse_list(parse: Parser, value: Any, name: str) -> tuple[Any, ...]:
 def _parse_struct(shape: type[Any], value: Any, name: str) -> Any:
     if not isinstance(value, dict):
         raise Reject("wrong_type", f"column '{name}' must be an object, not {_describe(value)}")
-    return from_row(shape, value)
+    return _read(shape, value, f"{name}.")
 
 
 def _describe(value: Any) -> str:
@@ -285,5 +289,5 @@ def _feature(hint: Any) -> dict[str, Any]:
         return _feature(_strip(hint))
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
-        return {"list": features(typing.cast(type[Any], item)) if is_dataclass(item) else _DTYPES[item]}
+        return {"list": features(typing.cast("type[Any]", item)) if is_dataclass(item) else _DTYPES[item]}
     return {"dtype": _DTYPES[hint]}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -30,7 +32,8 @@ def main() -> None:
     console = Console(record=True, width=int(columns), file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {command}", style="bold"))
     console.print(Text.from_ansi(screen(columns, rows, command)))
-    console.save_svg(out, title="cai")
+    svg = console.export_svg(title="cai")
+    Path(out).write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL))  # nothing is fetched from elsewhere to draw it
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cai_cli.cli import errors
+from cai_cli.errors import Exit
 
 VERBS = {
     "run": "All stages of the config, prompt by prompt.",
@@ -29,7 +30,7 @@ VERBS = {
 }
 
 
-class _Enough(Exception):
+class _Enough(Exception):  # noqa: N818 - no error
     """Whoever read our output has closed it."""
 
 
@@ -58,6 +59,8 @@ class LazyGroup(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise _Enough from None  # Click would end with 1
+        except KeyboardInterrupt:
+            raise errors.Terminated(Exit.INTERRUPTED) from None  # Click would end without a word
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         self.commands = dict.fromkeys(VERBS)  # type: ignore[assignment]  # the names, for "did you mean"
@@ -79,7 +82,9 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _cai(version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version.")) -> None:
+def _cai(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
     """Build Constitutional AI and RLAIF datasets: generate, critique, revise, label, debias.
 
     Start with `cai init my-dataset`, or run one of the configs that ship with cai.

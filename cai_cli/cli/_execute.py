@@ -34,9 +34,11 @@ def execute(
     from cai_cli.cli.progress import watch_for
 
     stream = sys.stdout.buffer if to_stdout else None
+    # rows and a live table on one terminal would mix
+    watch = watch_for(quiet or (to_stdout and sys.stdout.isatty()), verbose)
     options = Options(command=command, given=given, stream=stream, limit=limit, if_locked=if_locked, keep=keep)
     try:
-        summary = run(config, names, options, watch_for(quiet, verbose))
+        summary = run(config, names, options, watch)
     except Held as held:
         if if_locked != "skip":
             raise
@@ -57,14 +59,14 @@ def _tell(config: configs.Config, summary: Summary, as_json: bool, quiet: bool, 
         say(f"error: {summary.error.message}")
         say(f"hint: {summary.error.hint}")
     if summary.exit not in (Exit.OK, Exit.REJECTS):
-        say(f"cai: {summary.done:,}/{summary.prompts:,} prompts done, {summary.in_flight} requests in flight at the stop (may be billed twice); "
+        say(f"cai: {summary.done:,}/{summary.prompts:,} rows done, {summary.in_flight} in flight at the stop (may be billed twice); "
             f"go on with: {command}")  # fmt: skip
     elif summary.exit == Exit.REJECTS:
         say(f"cai: whole, but more than {config.limits.max_reject_rate:.0%} of a stage's rows were rejected; look with: cai show {config.path} --rejects")
-    elif summary.unchanged:
-        say(f"cai: nothing new: every version in {config.output_path} is what this config makes; nothing was asked")
+    elif summary.nothing:
+        say(f"cai: nothing new: {summary.nothing}; nothing was asked")
 
 
 def _document(summary: Summary) -> dict[str, Any]:
     return {"stages": summary.stages, "dollars": round(summary.dollars, 6), "prompts": summary.prompts, "done": summary.done,
-            "unchanged": summary.unchanged, "exit": int(summary.exit)}  # fmt: skip
+            "unchanged": bool(summary.nothing), "exit": int(summary.exit)}  # fmt: skip

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from cai_cli.cli.errors import raise_on_signals
+
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The config, a YAML file.", show_default=False)]
 
 
@@ -65,6 +67,7 @@ def _command(stage: str | None) -> Callable[..., None]:
         flags = {"seed": seed, "limits.budget_usd": budget_usd, "limits.concurrency": concurrency, "output": None if output == "-" else output}
         from cai_cli.cli import _execute
 
+        raise_on_signals()
         raise typer.Exit(
             _execute.execute(
                 stage, config, flags, set_, given=input, to_stdout=output == "-", limit=limit, if_locked=if_locked.value, keep=keep,

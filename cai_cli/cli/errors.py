@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shlex
+import signal
 import sys
 import tempfile
 import traceback
@@ -12,6 +14,25 @@ from cai_cli.errors import CaiError, Exit, Fix
 from cai_cli.visible import visible
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class Terminated(BaseException):
+    """A signal came while nothing was being asked: the input was being read, or versions were being written."""
+
+    def __init__(self, code: Exit) -> None:
+        super().__init__()
+        self.code = code
+
+
+def raise_on_signals() -> None:
+    """Let SIGTERM and SIGHUP raise, as SIGINT does, unless whoever started us has them ignored (nohup)."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise)
+
+
+def _raise(_number: int, _frame: object) -> None:
+    raise Terminated(Exit.STOPPED)
 
 
 def say(text: str) -> None:
@@ -24,9 +45,9 @@ def report(error: BaseException) -> int:
     """Print what went wrong. Gives: the exit code"""
     if isinstance(error, SystemExit):
         return int(error.code or 0) if not isinstance(error.code, str) else Exit.BUG
-    if isinstance(error, KeyboardInterrupt):
-        say("cai: interrupted before anything was asked")
-        return Exit.INTERRUPTED
+    if isinstance(error, Terminated):
+        say(f"cai: stopped with no request in flight; nothing is lost; go on with: {shlex.join(['cai', *sys.argv[1:]])}")
+        return error.code
     if isinstance(error, CaiError):
         return _report_known(error)
     if isinstance(error, OSError) and error.errno in _DISK:

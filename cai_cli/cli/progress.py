@@ -6,11 +6,9 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cai_cli.engine.session import Snapshot, Watch, stage_facts
-from cai_cli.flow import Model
 from cai_cli.reports.quantities import duration, unpriced
 from cai_cli.reports.standing import Standing, frame, line
 
@@ -30,15 +28,12 @@ _TROUBLE = {
 }
 
 
-def watch_for(quiet: bool, verbose: bool, models: Mapping[str, Sequence[Model]] | None = None) -> Watch:
-    """The display that fits stderr.
-
-    `models`: whom each stage asks; it lets the display tell slots, outages, and prices that nobody knows.
-    """
+def watch_for(quiet: bool, verbose: bool) -> Watch:
+    """The display that fits stderr."""
     if quiet:
         return Quiet()
     smart = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
-    return (Screen if smart else Lines)(verbose, models or {})
+    return (Screen if smart else Lines)(verbose)
 
 
 class Quiet:
@@ -52,14 +47,15 @@ class Quiet:
 class _Display:
     """What both displays share: looking at a run, and its trouble."""
 
-    def __init__(self, verbose: bool, models: Mapping[str, Sequence[Model]]) -> None:
-        self.verbose, self.models = verbose, models
-        self.unpriced = unpriced(models)
+    def __init__(self, verbose: bool) -> None:
+        self.verbose = verbose
+        self.unpriced: dict[str, str] = {}
         self._marks: deque[tuple[float, int]] = deque()  # (time, prompts done)
         self._told: set[str] = set()
         self._broken = False
 
     def begin(self, snapshot: Snapshot) -> None:
+        self.unpriced = unpriced(snapshot.models)
         self._guarded(self._begin, snapshot)
 
     def tick(self, snapshot: Snapshot) -> None:
@@ -103,7 +99,7 @@ class _Display:
 
     def _pace(self, snapshot: Snapshot) -> tuple[int | None, str]:
         """Slots of all servers, and why nothing is sent at the moment, if that is so."""
-        paces = {id(pace): pace for asked in self.models.values() for pace in map(snapshot.asker.pace_for, asked)}
+        paces = {id(pace): pace for asked in snapshot.models.values() for pace in map(snapshot.asker.pace_for, asked)}
         held = ""
         for pace in paces.values():
             now = pace.clock.now()

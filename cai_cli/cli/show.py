@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai_cli.cli._stage import ConfigFile
+from cai_cli.cli._stage import ConfigFile, verb_app
 from cai_cli.errors import Exit, Fix
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Stage(StrEnum):
 
 _TELLING = (Stage.revise, Stage.critique, Stage.label_pairs, Stage.debias, Stage.generate)  # whose rows say most comes first
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = verb_app()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Found:
     row: Any
 
 
-@app.command(help=HELP)
+@app.command(help=HELP, no_args_is_help=True)
 def command(
     config: ConfigFile,
     id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A row's id, or a prompt's.", show_default=False)] = None,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cai_cli.cli._stage import ConfigFile
+from cai_cli.cli._stage import ConfigFile, verb_app
 from cai_cli.errors import Exit, Fatal
 
 HELP = """What is done, spent, rejected and running. Looks only: it takes no lock and disturbs no run.
@@ -23,10 +23,10 @@ Examples:
   cai status my.yaml --json | jq .ledger.dollars
 """
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = verb_app()
 
 
-@app.command(help=HELP)
+@app.command(help=HELP, no_args_is_help=True)
 def command(
     config: ConfigFile,
     output: Annotated[
@@ -50,7 +50,7 @@ def _gathered(config: Any) -> dict[str, Any]:
     """All that is known of an output, as `--json` gives it."""
     from cai_cli.engine import runs
 
-    history = list(runs.all_of(config.state_path))
+    history = list(runs.all_of(config.state_path, config.output_path))
     last = history[-1] if history else None
     again = last is not None and last["state"] in ("stopped", "killed", "failed")
     return {

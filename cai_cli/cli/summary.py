@@ -18,7 +18,7 @@ from cai_cli.visible import on_one_line
 
 def tell(config: Config, summary: Summary) -> None:
     """Say on stderr what came of a run; nothing where nothing was done."""
-    if summary.unchanged or not summary.stages:
+    if summary.nothing or not summary.stages:
         return
     from rich.text import Text
 
@@ -59,7 +59,7 @@ def _pointers(config: Config, summary: Summary) -> Iterator[tuple[str, str]]:
 
 def _stream_rejects(config: Config) -> Path | None:
     """Where the rejects of this process's streaming run went."""
-    mine = [facts for facts in runs.all_of(config.state_path) if facts["pid"] == os.getpid()]
+    mine = [facts for facts in runs.all_of(config.state_path, config.output_path) if facts["pid"] == os.getpid()]
     path = config.state_path / "runs" / mine[-1]["run"] / "rejects.jsonl" if mine else None
     return path if path is not None and path.exists() else None
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai_cli.cli._stage import ConfigFile
+from cai_cli.cli._stage import ConfigFile, verb_app
 from cai_cli.errors import Exit, Fix
 
 if TYPE_CHECKING:
     from cai_cli.engine.versions import Version
 
-HELP = """Check every version of every stage: checksums, sizes, counts, ids, parents, `latest`, dataset card. Changes nothing.
+HELP = """Check every version of every stage: checksums, sizes, counts, ids, `latest`, dataset card. Changes nothing.
 
 \b
 Examples:
@@ -25,11 +25,7 @@ Examples:
   cai verify my.yaml --json
 """
 
-_UNLISTED = {
-    "README.md",
-    "_manifest.json",
-    "_bias.json",
-}  # what a version's folder may hold besides the files that its manifest lists
+_UNLISTED = {"_manifest.json"}  # what a version's folder holds besides the files that its manifest lists
 _KEYS = (
     "stage",
     "version",
@@ -43,10 +39,10 @@ _KEYS = (
     "files",
 )  # of a manifest
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = verb_app()
 
 
-@app.command(help=HELP)
+@app.command(help=HELP, no_args_is_help=True)
 def command(
     config: ConfigFile,
     output: Annotated[
@@ -138,7 +134,6 @@ class Check:
         for path in sorted(version.path.iterdir()):
             if path.name not in listed:
                 self._add(path, "no file of this version: the manifest does not list it")
-        self._parents(version)
 
     def _file(self, folder: Path, file: dict[str, Any]) -> bool:
         """One file against its entry. Gives: whether it is what the manifest says, byte for byte"""
@@ -171,7 +166,7 @@ class Check:
     def _ids(self, version: Version) -> None:
         """Read every row: each file holds as many as the manifest says, and no id comes twice."""
         marks = array("Q")
-        for file in version.manifest["files"]:
+        for file in (file for file in version.manifest["files"] if file["name"].removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")):
             before = len(marks)
             marks.extend(_mark(row_id) for row_id in self._row_ids(version.path / file["name"]))
             if len(marks) - before != file["rows"]:
@@ -195,15 +190,6 @@ class Check:
                     yield str(line.row.get("id", ""))
         except Fix as fix:
             self._add(path, fix.message)  # compressed, and the sha256 is that of a damaged file
-
-    def _parents(self, version: Version) -> None:
-        from cai_cli.engine.versions import number_of
-
-        for parent in version.manifest["parents"]:
-            folder, mark = self.output / parent["stage"], parent["fingerprint"][:8]
-            names = [path.name for path in folder.iterdir() if number_of(path.name)] if folder.is_dir() else []
-            if not any(name.endswith(f"-{mark}") for name in names):
-                self._add(version.path, f"made from a version of {parent['stage']} (…-{mark}) that is not there")
 
     def _latest(self, stage: Path) -> None:
         from cai_cli.engine.versions import number_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_cli.engine.disk import write_durably
-from cai_cli.engine.versions import Version
+from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import Exit, Fix
 
 BEGIN, END = "<!-- cai: begin, written anew by every run -->", "<!-- cai: end, yours from here on -->"
@@ -20,7 +20,7 @@ def version_card(stage: str, files: Sequence[Mapping[str, Any]], features: Seque
     names = [str(file["name"]) for file in files if file["shard"] is not None]
     front: dict[str, Any] = {}
     if names:  # there are versions without a row: all of them were left out, with their reasons
-        front["configs"] = [{"config_name": "default", "data_files": _data_files("", names)}]
+        front["configs"] = [_config("default", "", files)]
         front["dataset_info"] = [{"config_name": "default", "features": list(features)}]
     return (_front(front) + f"\nOne version of the stage `{stage}`; `_manifest.json` says what it was made of.\n").encode()
 
@@ -42,14 +42,21 @@ def update_card(
     old = path.read_text("utf-8") if path.exists() else ""
     front, before, after = _split(old, title, path)
     loadable = {stage: version for stage, version in versions.items() if version.files()}
-    front |= {"configs": [_config(stage, version) for stage, version in loadable.items()],
+    front |= {"configs": [_config(stage, f"{stage}/{version.name}/", version.manifest["files"]) for stage, version in loadable.items()],
               "dataset_info": [{"config_name": stage, "features": list(features[stage])} for stage in loadable]}  # fmt: skip
     write_durably(path, f"{_front(front)}{before}{BEGIN}\n{_table(versions)}{END}{after}".encode())
 
 
-def _config(stage: str, version: Version) -> dict[str, Any]:
-    names = [path.name for path in version.files()]
-    return {"config_name": stage, "data_files": _data_files(f"{stage}/{version.name}/", names)}
+def _config(name: str, folder: str, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A config as cards declare it.
+
+    `datasets` names its cache after the folder's last name and this declaration, not after the files: without the checksum
+    in it, `latest` of another output, or of another day, would come out of the cache.
+    """
+    data = [file for file in files if file["shard"] is not None]
+    names = [str(file["name"]) for file in data]
+    checksum = fingerprint([file["sha256"] for file in data])
+    return {"config_name": name, "description": f"content {checksum[:32]}", "data_files": _data_files(folder, names)}
 
 
 def _read_front(text: str, path: Path) -> dict[str, Any]:

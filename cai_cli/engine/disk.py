@@ -16,7 +16,10 @@ from cai_cli.errors import Exit, Fatal, Fix
 DISK_WAIT_S = 600.0  # how long a full disk is waited for before the run stops
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "glusterfs", "beegfs", "fuse.sshfs", "fuse.s3fs", "fuse.glusterfs"}
+_NETWORK = {
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "glusterfs", "beegfs",
+    "fuse.sshfs", "fuse.s3fs", "fuse.glusterfs",
+}  # fmt: skip
 
 
 def make_private(path: Path) -> None:
@@ -43,22 +46,14 @@ def private_opener(path: str, flags: int) -> int:
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace `path` by `data`, wholly or not at all, also across a power loss. Raises: Fatal (exit 74)"""
-    try:
-        _write_durably(path, data, mode)
-    except OSError as error:
-        raise Fatal(f"{path} cannot be written: {error.strerror}",
-                    "make room or mend its folder, then run the same command again; every reply is kept", Exit.DISK) from error  # fmt: skip
-
-
-def _write_durably(path: Path, data: bytes, mode: int) -> None:
+    """Replace `path` by `data`, wholly or not at all, also across a power loss."""
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(part, path)
+    part.rename(path)
     sync_folder(path.parent)
 
 
@@ -94,15 +89,16 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def probe(folder: Path) -> None:
-    """Check, before anything is bought, that `folder` can be written. Raises: Fix (exit 74)"""
+def probe(folder: Path, mode: int = 0o777) -> None:
+    """Check, before anything is bought, that `folder` can be written, making it if need be. Raises: Fix (exit 74)"""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode, parents=True, exist_ok=True)
         trial = folder / f".probe-{os.getpid()}"
         trial.write_bytes(b"")
         trial.unlink()
     except OSError as error:
-        raise Fix(f"{folder} cannot be written: {error.strerror}", "choose another folder with -o, or mend its permissions", Exit.DISK) from error
+        hint = "choose another folder with -o, or mend its permissions"
+        raise Fix(f"{folder} cannot be written: {error.strerror}", hint, Exit.DISK) from error
 
 
 def refuse_network_filesystem(folder: Path) -> None:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from cai_cli.engine.disk import private_opener
 from cai_cli.engine.inputs import group_by_prompt, read_rows
 from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import Exit, Fix
 from cai_cli.records import Rejected
-
 
 STDIN = "stdin"
 
@@ -51,7 +51,7 @@ def from_reader(read: Callable[[], Iterable[Any]], size: int, limit: int | None,
     `size`: prompts a partition. `limit`: the first so many prompts only. `check`: look for rows that cannot be told apart.
     Raises: Fix (exit 65) when nothing is usable, ids clash, or the rows of a prompt are scattered
     """
-    digest, prompts, rejects, seen = hashlib.sha256(), 0, list[Rejected](), _Seen()
+    digest, prompts, rejects, seen = hashlib.sha256(b"%d" % size), 0, list[Rejected](), _Seen()
     for group in _limited(read(), limit):
         if isinstance(group, Rejected):
             rejects.append(_placed(group))
@@ -137,6 +137,6 @@ def _version_units(version: Version, shape: type[Any]) -> Iterator[Unit]:
 def spool(stream: Any, folder: Path) -> Path:
     """Copy stdin to a file, so that it can be read twice. Gives: its path"""
     path = folder / STDIN
-    with open(path, "wb") as file:
+    with open(path, "wb", opener=private_opener) as file:
         shutil.copyfileobj(stream, file)
     return path

@@ -26,14 +26,15 @@ SCHEMA_VERSION = 1
 GROUP_S = 0.01
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS replies (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, stage TEXT, row TEXT, model TEXT, host TEXT, mode TEXT,
-  run TEXT, at REAL, dollars REAL, reply BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS failures (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, stage TEXT, row TEXT, reason TEXT, detail TEXT,
-  signature TEXT, run TEXT, at REAL, provisional INTEGER);
+CREATE TABLE IF NOT EXISTS replies (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, stage TEXT, row TEXT, model TEXT, host TEXT,
+  mode TEXT, run TEXT, at REAL, dollars REAL, reply BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS failures (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, stage TEXT, row TEXT, reason TEXT,
+  detail TEXT, signature TEXT, run TEXT, at REAL, provisional INTEGER);
 CREATE TABLE IF NOT EXISTS spending (run TEXT PRIMARY KEY, job TEXT, leased REAL, settled REAL);
 """
 _PUT = "INSERT OR IGNORE INTO replies (key, stage, row, model, host, mode, run, at, dollars, reply) VALUES (?,?,?,?,?,?,?,?,?,?)"
-_FAIL = "INSERT OR REPLACE INTO failures (key, stage, row, reason, detail, signature, run, at, provisional) VALUES (?,?,?,?,?,?,?,?,1)"
+_FAIL = """INSERT OR REPLACE INTO failures (key, stage, row, reason, detail, signature, run, at, provisional)
+  VALUES (?,?,?,?,?,?,?,?,1)"""
 _SETTLE = "UPDATE spending SET settled = settled + ?, leased = max(leased, settled + ?) WHERE run = ?"
 
 
@@ -71,13 +72,14 @@ class Ledger:
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         try:
             make_private(self.path)
-            with one_at_a_time(self.path.parent):  # SQLite does not wait for another process that makes the same file a WAL one
+            # SQLite does not wait for another process that is making the same file a WAL one.
+            with one_at_a_time(self.path.parent):
                 reader = self._connect()
                 self._prepare(reader)
                 return reader, self._connect()
         except (OSError, sqlite3.Error) as error:
-            raise Fix(f"the ledger {self.path} cannot be opened: {error}", "mend its permissions, or set `state:` to another folder",
-                      Exit.DISK) from error  # fmt: skip
+            hint = "mend its permissions, or set `state:` to another folder"
+            raise Fix(f"the ledger {self.path} cannot be opened: {error}", hint, Exit.DISK) from error
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -88,7 +90,8 @@ class Ledger:
     def _prepare(self, reader: sqlite3.Connection) -> None:
         (found,) = reader.execute("PRAGMA user_version").fetchone()
         if found > SCHEMA_VERSION:
-            raise Fix(f"{self.path} was written by a newer cai (schema {found}, this one knows {SCHEMA_VERSION})", "pip install --upgrade cai-cli")
+            newer = f"{self.path} was written by a newer cai (schema {found}, this one knows {SCHEMA_VERSION})"
+            raise Fix(newer, "pip install --upgrade cai-cli")
         reader.executescript(_SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};")
         reader.execute("INSERT OR IGNORE INTO spending VALUES (?, ?, 0, 0)", (self.run, self.job))
 
@@ -144,8 +147,8 @@ class Ledger:
 
     def spent(self) -> tuple[float, float]:
         """Dollars (settled, unsettled) of the job over all runs; unsettled: in flight now, or when a run was killed."""
-        row = self._reader.execute("SELECT coalesce(sum(settled), 0), coalesce(sum(leased - settled), 0) FROM spending WHERE job = ?", (self.job,))
-        settled, unsettled = row.fetchone()
+        sums = "SELECT coalesce(sum(settled), 0), coalesce(sum(leased - settled), 0) FROM spending WHERE job = ?"
+        settled, unsettled = self._reader.execute(sums, (self.job,)).fetchone()
         return settled, unsettled
 
     def close(self) -> None:
@@ -231,4 +234,4 @@ def _resolve(future: asyncio.Future[Any], result: Any) -> None:
 def _disk_failure(error: sqlite3.Error, path: Path) -> Fatal:
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return disk_full(path)
-    return Fatal(f"the ledger cannot be written: {path}: {error}", "check the disk, then run the same command again", code=Exit.DISK)
+    return Fatal(f"the ledger cannot be written: {path}: {error}", "check the disk, then run the same command again", Exit.DISK)

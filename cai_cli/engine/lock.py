@@ -53,7 +53,8 @@ def locked(path: Path, if_locked: IfLocked, command: str) -> Iterator[None]:
 def _holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']} ({holder['command']}){_stopped(holder['pid'])}"
+        said = f"process {holder['pid']} on {holder['host']} since {holder['since']} ({holder['command']})"
+        return said + _stopped(holder["pid"])
     except (OSError, ValueError, KeyError):
         return "another run that has only just begun"
 

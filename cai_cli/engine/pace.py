@@ -103,7 +103,7 @@ class Pace:
         return 0.0
 
     async def _may_probe(self, since: float) -> bool:
-        """In an outage one waits for the next probe's moment, all others for their turn, so that the first success wakes them."""
+        """In an outage one waits for the next probe's moment, all others for their turn: the first success wakes them."""
         if self._probing:
             await self._wait_turn()
             return False
@@ -124,7 +124,7 @@ class Pace:
         if self.clock.now() - since > self.max_outage_s:
             self._wake()  # whoever waits learns it too
             hours = f"{self.max_outage_s / 3600:.1f} h"
-            raise Fatal(f"the provider did not answer for {hours}", "nothing is lost: the same command goes on", code=Exit.UNREACHABLE)
+            raise Fatal(f"the provider did not answer for {hours}", "nothing is lost: the same command goes on", Exit.UNREACHABLE)
 
     async def _wait_turn(self) -> None:
         turn = asyncio.get_running_loop().create_future()

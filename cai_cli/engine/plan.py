@@ -50,7 +50,7 @@ class Step:
             "settings": self.settings.model_dump(mode="json", exclude={"model", "labelers"}),
             "models": [(model.provider, model.name, model.params) for model in self.models],
             "labelers": [labeler.name for labeler in getattr(self.settings, "labelers", [])],
-            "seed": self.seed, "draw_offset": self.draw_offset,
+            "seed": self.seed, "draw_offset": self.draw_offset, "retry_truncated": getattr(self.stage, "retry_truncated", False),
         }  # fmt: skip
         return {
             "config": versions.fingerprint(config),
@@ -207,6 +207,19 @@ def _parent(output: Path, name: str) -> Version:
     if name == "critique" and revised and fresh and revised.manifest["lineage"].get("generate") != fresh.fingerprint:
         return fresh  # generated anew since the last revision
     return next(iter(found.values()))
+
+
+def nothing_left(steps: Sequence[Step], feed: Feed) -> bool:
+    """Whether a single critique or revise would only copy what it reads: every row has stopped, or no round is open.
+
+    Without this, `cai critique` and `cai revise` in turns would make versions for ever.
+    """
+    if len(steps) > 1 or steps[0].name not in ("critique", "revise") or not feed.parents:
+        return False
+    rows = (row for unit in feed.units() for row in unit.rows)
+    if steps[0].name == "revise":
+        return all(row.open_round is None for row in rows)
+    return all(isinstance(row, Chain) and row.stopped_by for row in rows)
 
 
 _READS = {"critique": ("revise", "generate"), "revise": ("critique",), "label-pairs": ("revise", "generate"), "debias": ("label-pairs",)}

@@ -11,7 +11,7 @@ import orjson
 
 from cai_cli.engine import card, versions
 from cai_cli.engine.feed import Feed
-from cai_cli.engine.shards import Layout, Staging, Tally
+from cai_cli.engine.shards import Layout, Staging, Tally, described
 from cai_cli.engine.versions import MANIFEST, MANIFEST_SCHEMA, Version, fingerprint
 from cai_cli.records import Rejected, features
 
@@ -105,9 +105,9 @@ class Publisher:
         tally.files.sort(key=lambda file: (file["shard"], file["name"]))
         if (rejected := self.staging.gather_rejects(step.name, rejects)) is not None:
             tally.files.append(rejected)
-        readme = card.version_card(step.name, tally.files, features(self.shapes[step.name]))
-        manifest = self._manifest(step, name, lineage, tally)
-        folder = self.staging.seal(step.name, {"README.md": readme, **extra, MANIFEST: manifest})
+        more = {"README.md": card.version_card(step.name, tally.files, features(self.shapes[step.name])), **extra}
+        tally.files += [described(file, data, 0, None) for file, data in more.items()]
+        folder = self.staging.seal(step.name, {**more, MANIFEST: self._manifest(step, name, lineage, tally)})
         return versions.publish(folder, self.output, step.name, name)
 
     def _manifest(self, step: Maker, name: str, lineage: Lineage, tally: Tally) -> bytes:

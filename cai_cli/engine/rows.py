@@ -16,6 +16,7 @@ from cai_cli.flow import Flow
 
 DRAIN_S = 20.0  # how long requests in flight are waited for at a stop
 TICK_S = 0.2
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Program = Callable[[Sequence[Any]], Flow[MadeBy]]
 
@@ -33,7 +34,13 @@ class Rows:
 
     async def run(self, workers: int, tick: Callable[[], None]) -> bool:
         """Drive everything with so many flows alive at once; `tick` is called five times a second. Gives: whether all is done"""
-        self._listen()
+        heard = self._listen()
+        try:
+            return await self._drive(workers, tick)
+        finally:
+            self._hear_no_more(heard)
+
+    async def _drive(self, workers: int, tick: Callable[[], None]) -> bool:
         tasks = [asyncio.create_task(self._work()) for _ in range(workers)]
         waiting: set[asyncio.Task[None]] = set(tasks)
         while waiting and not self.asker.stopping:
@@ -46,10 +53,18 @@ class Rows:
         tick()
         return not self.asker.stopping
 
-    def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._stop, number)
+    def _listen(self) -> dict[signal.Signals, Any]:
+        """Hear signals, but none that we were started to ignore (nohup, a shell's background). Gives: who heard them before"""
+        before = {number: signal.getsignal(number) for number in STOPS}
+        heard = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+        for number in heard:
+            asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
+        return heard
+
+    def _hear_no_more(self, heard: dict[signal.Signals, Any]) -> None:
+        for number, handler in heard.items():
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, handler)
 
     def _stop(self, number: signal.Signals) -> None:
         """First signal: admit nothing more. Second: do not wait for what is in flight."""

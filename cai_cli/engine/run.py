@@ -13,7 +13,7 @@ from cai_cli.config import Config
 from cai_cli.engine import disk, tables, versions
 from cai_cli.engine.feed import Feed, from_version, spool
 from cai_cli.engine.lock import IfLocked, lock_file, locked
-from cai_cli.engine.plan import SHAPES, TABLES, Step, feed_of, given_rows, program_of, steps_of
+from cai_cli.engine.plan import SHAPES, TABLES, Step, feed_of, given_rows, nothing_left, program_of, steps_of
 from cai_cli.engine.publish import Publisher, is_published, lineages
 from cai_cli.engine.runs import RunLog
 from cai_cli.engine.session import Session, Watch, stage_facts
@@ -45,7 +45,7 @@ class Summary:
     prompts: int = 0
     done: int = 0
     in_flight: int = 0
-    unchanged: bool = False
+    nothing: str = ""  # why there was nothing to do
     error: Fatal | None = None
     report: dict[str, Any] | None = None  # _bias.json
     pruned: list[Path] = field(default_factory=list)
@@ -55,13 +55,13 @@ def execute(config: Config, names: Sequence[str], options: Options, watch: Watch
     """Run the named stages. Raises: Fix, before anything is asked; Held; bugs. Other stops come back in the summary."""
     steps = steps_of(config, names)
     state = config.state_path
-    disk.probe(state)
+    disk.probe(state, 0o700)
     disk.refuse_network_filesystem(state)
     with ExitStack() as stack:
         if options.stream is None:
             disk.probe(config.output_path)
             stack.enter_context(locked(lock_file(config), options.if_locked, options.command))
-        log = RunLog.begin(state, options.command, str(config.path))
+        log = RunLog.begin(state, options.command, str(config.path), str(config.output_path.absolute()))
         run = (_VersionRun if options.stream is None else _StreamRun)(config, steps, options, watch, log)
         return _logged(run, log)
 
@@ -102,13 +102,13 @@ class _Run:
 
     def drive(self, feed: Feed, sink: ShardSink | StreamSink) -> bool:
         """Drive the row-wise steps. Gives: whether all rows are done"""
-        names = [step.name for step in self.row_wise]
-        sink.progress.reject(names[0], feed.rejects)
-        ended = Session(self.config, self.log, self.watch).drive(feed, program_of(self.row_wise), names, sink)
+        models = {step.name: step.models for step in self.row_wise}
+        sink.progress.reject(self.row_wise[0].name, feed.rejects)
+        ended = Session(self.config, self.log, self.watch).drive(feed, program_of(self.row_wise), models, sink)
         snapshot, summary = ended.snapshot, self.summary
         summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, snapshot.asker.in_flight
         summary.done, summary.dollars = snapshot.progress.prompts, snapshot.asker.budget.dollars
-        summary.stages |= {name: stage_facts(snapshot, name) | {"version": ""} for name in names}
+        summary.stages |= {name: stage_facts(snapshot, name) | {"version": ""} for name in models}
         return ended.whole
 
     def judge_rejects(self) -> None:
@@ -128,8 +128,12 @@ class _VersionRun(_Run):
         self.layout = Layout(feed.shards, self.config.split.test, self.config.shards.compression)
         self.lineages = lineages(self.steps, feed, self.layout)
         found = self._published()
-        self.summary.unchanged = all(step.name in found for step in self.steps)
         self.summary.done = feed.prompts
+        if not found and nothing_left(self.steps, feed):
+            self.summary.nothing = f"no row of {feed.parents[0].path.parent.name} {feed.parents[0].name} is left to {self.steps[0].name}"
+            return
+        if all(step.name in found for step in self.steps):
+            self.summary.nothing = f"every version in {self.config.output} is what this config makes"
         if not all(step.name in found for step in self.row_wise) and not self._row_wise(feed):
             return
         if self.table is not None and self.table.name not in found:
@@ -210,7 +214,7 @@ class _StreamRun(_Run):
     def _spooled(self, feed: Feed) -> Feed | None:
         """The pairs of the row-wise steps, in a file, since a table reads them twice. None: the run stopped."""
         path = self.log.folder / "pairs.jsonl"
-        with open(path, "wb") as file:
+        with open(path, "wb", opener=disk.private_opener) as file:
             whole = self.drive(feed, StreamSink(file, self.row_wise[-1].name, self._rejects))
         return given_rows("debias", path, self.config, None) if whole else None
 

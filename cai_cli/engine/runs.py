@@ -1,4 +1,4 @@
-"""What runs did, for people: one folder a run under .cai/runs, with its state, its money and its clock. Never part of the data."""
+"""What runs did, for people: one folder a run under .cai/runs, with its state, money and clock. Never part of the data."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ class RunLog:
     facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, state: Path, command: str, config: str) -> RunLog:
+    def begin(cls, state: Path, command: str, config: str, output: str) -> RunLog:
         """Open the log of a new run. Its id sorts by time."""
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{os.urandom(2).hex()}"
         folder = state / "runs" / run
         for private in (state, folder.parent, folder):  # one by one: mkdir gives its mode to the last folder only
             private.mkdir(mode=0o700, parents=True, exist_ok=private != folder)
-        log = cls(folder, {"run": run, "pid": os.getpid(), "command": command, "config": config, "started": time.time(), "ended": None, "state": "running"})
+        facts = {"run": run, "pid": os.getpid(), "command": command, "config": config, "output": output, "started": time.time(), "ended": None}
+        log = cls(folder, {**facts, "state": "running"})
         log.update()
         return log
 
@@ -44,13 +45,15 @@ class RunLog:
         self.update(ended=time.time(), state=state, exit=exit_code)
 
 
-def all_of(state: Path) -> Iterator[dict[str, Any]]:
-    """The logs of all runs, oldest first; a log that is being replaced or was cut off is left out."""
+def all_of(state: Path, output: Path) -> Iterator[dict[str, Any]]:
+    """The logs of all runs for an output, oldest first; a log that is being replaced or was cut off is left out."""
     for path in sorted((state / "runs").glob("*/run.json")):
         try:
             facts: dict[str, Any] = orjson.loads(path.read_bytes())
         except (OSError, orjson.JSONDecodeError):
             continue
+        if facts["output"] != str(output.absolute()):
+            continue  # several outputs may share a state folder
         if facts["state"] == "running" and not _alive(facts["pid"]):
             facts["state"] = "killed"
         yield facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,11 +29,15 @@ LOG_EVERY_S = 5.0
 class Snapshot:
     """Where a run stands, for a display."""
 
-    stages: Sequence[str]
+    models: Mapping[str, Sequence[Model]]  # whom each stage asks
     prompts: int
     progress: Progress
     asker: Asker
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def stages(self) -> Sequence[str]:
+        return tuple(self.models)
 
 
 class Watch(Protocol):
@@ -63,21 +67,20 @@ class Session:
         self._paces: dict[tuple[str, tuple[str, ...]], Pace] = {}
         self._logged = 0.0
 
-    def drive(self, feed: Feed, program: Program, stages: Sequence[str], sink: Sink) -> Ended:
-        """Drive every prompt of the feed. Raises: Fix and bugs, after the drain"""
+    def drive(self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink) -> Ended:
+        """Drive every prompt of the feed; `models` says whom each stage asks. Raises: Fix and bugs, after the drain"""
         import uvloop
 
-        return uvloop.run(self._drive(feed, program, stages, sink))
+        return uvloop.run(self._drive(feed, program, models, sink))
 
-    async def _drive(self, feed: Feed, program: Program, stages: Sequence[str], sink: Sink) -> Ended:
+    async def _drive(self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink) -> Ended:
         ledger = Ledger(self.config.state_path / "ledger.sqlite", self.log.run, str(self.config.output_path.absolute()))
         asker = Asker(ledger, Budget(ledger, self.config.limits.budget_usd), self._pace_for, providers.connect, self.clock)
-        snapshot = Snapshot(stages=stages, prompts=feed.prompts, progress=sink.progress, asker=asker)
+        snapshot = Snapshot(models=models, prompts=feed.prompts, progress=sink.progress, asker=asker)
         self.watch.begin(snapshot)
         try:
             return await self._watched(Rows(feed, program, asker, sink), snapshot, sink)
         finally:
-            self._tick(snapshot)
             self.watch.end(snapshot)
             await asker.close()
             if asker.in_flight == 0:  # else what was in flight may be billed: its money stays set aside
@@ -112,7 +115,7 @@ class Session:
         self.watch.tick(snapshot)
         if self.clock.now() - self._logged > LOG_EVERY_S:
             self._logged = self.clock.now()
-            with contextlib.suppress(Fatal):  # a full disk: the ledger waits for room, the log can do without a line
+            with contextlib.suppress(OSError):  # a full disk: the ledger waits for room, the log can do without a line
                 self.log.update(**facts(snapshot))
 
 

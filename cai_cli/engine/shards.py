@@ -125,7 +125,8 @@ class Staging:
 
     def write(self, shard: int, units: Sequence[tuple[dict[str, Made], Usage]]) -> None:
         """Write a partition's files, then its marker."""
-        tallies = {stage: self._write_stage(stage, shard, [(made[stage], usage) for made, usage in units]) for stage in self.stages}
+        of = {stage: [(made[stage], usage) for made, usage in units] for stage in self.stages}
+        tallies = {stage: self._write_stage(stage, shard, of[stage]) for stage in self.stages}
         write_durably(self._marker(shard), orjson.dumps(tallies))
 
     def _write_stage(self, stage: str, shard: int, units: Sequence[tuple[Made, Usage]]) -> Tally:
@@ -145,7 +146,8 @@ class Staging:
                 rejects += as_line(reject)
                 tally.rejected[reject.reason] += 1
         tally.rows = counts.total()
-        tally.files = [self._write_file(stage, shard, split, bytes(lines[split]), counts[split]) for split in lines if counts[split]]
+        filled = [split for split in lines if counts[split]]
+        tally.files = [self._write_file(stage, shard, split, bytes(lines[split]), counts[split]) for split in filled]
         write_durably(self._reject_file(stage, shard), bytes(rejects))
         return tally
 

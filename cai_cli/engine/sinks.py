@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from cai_cli.engine.disk import private_opener
-from cai_cli.engine.disk import patiently
+from cai_cli.engine.disk import patiently, private_opener
 from cai_cli.engine.drive import Usage
 from cai_cli.engine.shards import Made, Staging, as_line
 from cai_cli.records import Rejected
@@ -70,7 +69,6 @@ class ShardSink:
         self._units: defaultdict[int, dict[int, Done]] = defaultdict(dict)
         self._expected: dict[int, int] = {}
         self._skipped: dict[int, dict[str, Any] | None] = {}
-        self._written: dict[int, set[str]] = {}  # partition -> reasons among its rejects
 
     def skip(self, shard: int) -> bool:
         if shard not in self._skipped:
@@ -92,13 +90,16 @@ class ShardSink:
         if self._expected.get(shard) != len(self._units[shard]):
             return
         units = self._units.pop(shard)
-        self._written[shard] = {reject.reason for made, _ in units.values() for one in made.values() for reject in one.rejects}
         await asyncio.to_thread(patiently, self.staging.write, shard, [units[position] for position in sorted(units)])
 
     def forget(self, reasons: set[str]) -> None:
-        """Take back partitions that this run wrote with rejects for one of these reasons: they were not the rows' fault."""
-        for shard, found in self._written.items():
-            if found & reasons:
+        """Take back staged partitions that hold rejects for one of these reasons: they were not the rows' fault.
+
+        Those of an earlier run too: where a refusal was a row's own, the ledger has it and it comes back unasked.
+        """
+        for shard in range(self.staging.layout.shards):
+            marker = self.staging.done(shard) or {}
+            if any(reasons & tally["rejected"].keys() for tally in marker.values()):
                 self.staging.forget(shard)
 
 

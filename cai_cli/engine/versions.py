@@ -66,7 +66,8 @@ def read(path: Path) -> Version:
     try:
         manifest = orjson.loads((path / MANIFEST).read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
-        raise Fix(f"{path} is no version that cai wrote: its {MANIFEST} cannot be read", "look at `cai verify`", Exit.INPUT) from error
+        said = f"{path} is no version that cai wrote: its {MANIFEST} cannot be read"
+        raise Fix(said, "look at `cai verify`", Exit.INPUT) from error
     if manifest.get("schema", 0) > MANIFEST_SCHEMA:
         raise Fix(f"{path} was written by a newer cai", "pip install --upgrade cai-cli", Exit.INPUT)
     return Version(path.resolve(), manifest)
@@ -95,7 +96,7 @@ def publish(staged: Path, output: Path, stage: str, name: str) -> Version:
     target = output / stage / name
     target.parent.mkdir(parents=True, exist_ok=True)
     sync_folder(staged)
-    os.rename(staged, target)
+    staged.rename(target)
     sync_folder(target.parent)
     return read(target)
 
@@ -106,7 +107,7 @@ def point_latest(version: Version) -> None:
     trial = link.with_name(f".latest-{os.getpid()}")
     trial.unlink(missing_ok=True)
     trial.symlink_to(version.name)
-    os.rename(trial, link)
+    trial.rename(link)
     sync_folder(link.parent)
 
 
@@ -116,7 +117,7 @@ def prune(output: Path, stage: str, keep: int) -> list[Path]:
     old = [version for version in list(all_of(output, stage))[:-keep] if newest is None or version.path != newest.path]
     for version in old:
         doomed = version.path.with_name(f".pruned-{version.name}")
-        os.rename(version.path, doomed)  # gone for readers at once, however long the deletion takes
+        version.path.rename(doomed)  # gone for readers at once, however long the deletion takes
         shutil.rmtree(doomed)
     for left in (output / stage).glob(".pruned-v*"):  # by a run that was killed here
         shutil.rmtree(left)

@@ -17,7 +17,6 @@ from cai_cli.errors import Reject
 from cai_cli.records import Pair, Preference
 from cai_cli.settings import Section
 
-
 VERSION = 1  # raised when what it makes changes
 
 
