@@ -44,7 +44,9 @@ class Fix(CaiError):
 
     code = Exit.USAGE
 
-    def __init__(self, message: str, hint: str = "", code: Exit | None = None, problems: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self, message: str, hint: str = "", code: Exit | None = None, problems: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         super().__init__(message, hint, code)
         self.problems = problems or ((message, hint),)
 

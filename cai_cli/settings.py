@@ -86,7 +86,8 @@ class PromptsSection(Section):
     """Where prompts come from: a file or folder (`path`) or a `datasets` name (`dataset`)."""
 
     path: str | None = None
-    """JSONL, JSON, CSV, Parquet, plain text (one a line), gzip or zstd of these, a folder of them, or - for stdin. Relative to the config."""
+    """JSONL, JSON, CSV, Parquet, plain text (one a line), gzip or zstd of these, a folder of them, or - for stdin.
+    Relative to the config."""
     dataset: str | None = None
     """A name or folder that `datasets.load_dataset` takes."""
     data_dir: str | None = None
@@ -96,7 +97,8 @@ class PromptsSection(Section):
     split: str = "train"
     """The dataset's split."""
     column: str | None = None
-    """The column that holds the prompt: a string, or a list of {role, content}. Default: prompt, messages, or an hh-rlhf transcript."""
+    """The column that holds the prompt: a string, or a list of {role, content}.
+    Default: prompt, messages, or an hh-rlhf transcript."""
     kind: str = ""
     """harmful, harmless, or the name of the column that says so for each row."""
     limit: Count | None = None

@@ -212,7 +212,7 @@ def a_row() -> Flow[tuple[Any, ...]]:
 def test_any_cut_of_the_replies_resumes_to_the_same_row_and_asks_only_the_rest(kinds: list[str], cut: int) -> None:
     """What an engine does that is killed after `cut` replies: every one was in the ledger before it was used."""
 
-    class Killed(Exception):  # noqa: N818
+    class Killed(Exception):
         pass
 
     def server(key: bytes) -> Outcome:  # a reply depends on its question alone, so two runs get the same

@@ -30,7 +30,7 @@ VERBS = {
 }
 
 
-class _Enough(Exception):  # noqa: N818 - no error
+class _Enough(Exception):
     """Whoever read our output has closed it."""
 
 

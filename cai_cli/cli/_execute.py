@@ -19,8 +19,9 @@ from cai_cli.errors import Exit, Fix
 
 
 def execute(
-    stage: str | None, path: Path, flags: Mapping[str, Any], overrides: Sequence[str], *, given: str | None, to_stdout: bool, limit: int | None,
-    if_locked: IfLocked, keep: int | None, dry_run: bool, as_json: bool, quiet: bool, verbose: bool, command: str,
+    stage: str | None, path: Path, flags: Mapping[str, Any], overrides: Sequence[str], *, given: str | None, to_stdout: bool,
+    limit: int | None, if_locked: IfLocked, keep: int | None, dry_run: bool, as_json: bool, quiet: bool, verbose: bool,
+    command: str,
 ) -> int:  # fmt: skip
     """Run one stage, or all that the config has (`stage` None). Gives: the exit code"""
     config = configs.load(path, overrides, flags=flags)
@@ -58,13 +59,19 @@ def _tell(config: configs.Config, summary: Summary, as_json: bool, quiet: bool, 
     if summary.error is not None:
         say(f"error: {summary.error.message}")
         say(f"hint: {summary.error.hint}")
-    if summary.exit not in (Exit.OK, Exit.REJECTS):
-        say(f"cai: {summary.done:,}/{summary.prompts:,} rows done, {summary.in_flight} in flight at the stop (may be billed twice); "
-            f"go on with: {command}")  # fmt: skip
-    elif summary.exit == Exit.REJECTS:
-        say(f"cai: whole, but more than {config.limits.max_reject_rate:.0%} of a stage's rows were rejected; look with: cai show {config.path} --rejects")
-    elif summary.nothing:
-        say(f"cai: nothing new: {summary.nothing}; nothing was asked")
+    if last := _last_line(config, summary, command):
+        say(f"cai: {last}")
+
+
+def _last_line(config: configs.Config, summary: Summary, command: str) -> str:
+    """What stands last on stderr: how to go on, where there is something to go on with."""
+    if summary.exit == Exit.REJECTS:
+        most, look = f"{config.limits.max_reject_rate:.0%}", f"cai show {config.path} --rejects"
+        return f"whole, but more than {most} of a stage's rows were rejected; look with: {look}"
+    if summary.exit != Exit.OK:
+        stopped = f"{summary.in_flight} in flight at the stop (may be billed twice)"
+        return f"{summary.done:,}/{summary.prompts:,} rows done, {stopped}; go on with: {command}"
+    return f"nothing new: {summary.nothing}; nothing was asked" if summary.nothing else ""
 
 
 def _document(summary: Summary) -> dict[str, Any]:

@@ -48,30 +48,50 @@ def stage_app(stage: str | None, help_text: str) -> typer.Typer:
 def _command(stage: str | None) -> Callable[..., None]:
     def command(
         config: ConfigFile,
-        input: Annotated[str | None, typer.Option("-i", "--input", metavar="PATH|-", help="Read this instead of what the config names.")] = None,
-        output: Annotated[str | None, typer.Option("-o", "--output", metavar="DIR|-", help="Write there. -: rows to stdout, unversioned.")] = None,
-        set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the config, dotted. Repeatable.")] = [],  # noqa: B006
+        input: Annotated[
+            str | None, typer.Option("-i", "--input", metavar="PATH|-", help="Read this instead of what the config names.")
+        ] = None,
+        output: Annotated[
+            str | None, typer.Option("-o", "--output", metavar="DIR|-", help="Write there. -: rows to stdout, unversioned.")
+        ] = None,
+        set_: Annotated[
+            list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the config, dotted. Repeatable.")
+        ] = [],  # noqa: B006
         limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use only the first N prompts.")] = None,
         seed: Annotated[int | None, typer.Option(metavar="N", help="Override the config's seed.")] = None,
-        budget_usd: Annotated[float | None, typer.Option(min=0, metavar="X", help="Stop before more than X dollars are spent.")] = None,
+        budget_usd: Annotated[
+            float | None, typer.Option(min=0, metavar="X", help="Stop before more than X dollars are spent.")
+        ] = None,
         concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests in flight at once.")] = None,
-        mode: Annotated[Mode, typer.Option(help="How requests are sent.")] = Mode.live,
-        engine: Annotated[Engine, typer.Option(help="What runs the partitions.")] = Engine.local,
-        if_locked: Annotated[IfLocked, typer.Option(help="When another run holds the output: wait, fail (75), or skip (0).")] = IfLocked.fail,
-        keep: Annotated[int | None, typer.Option(min=1, metavar="N", help="Afterwards delete all but the newest N versions.")] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing: count what would be asked, and its price at most.")] = False,
+        mode: Annotated[Mode, typer.Option(help="How requests are sent.")] = Mode.live,  # noqa: ARG001 - the only one yet
+        engine: Annotated[Engine, typer.Option(help="What runs the partitions.")] = Engine.local,  # noqa: ARG001 - the same
+        if_locked: Annotated[
+            IfLocked, typer.Option(help="When another run holds the output: wait, fail (75), or skip (0).")
+        ] = IfLocked.fail,
+        keep: Annotated[
+            int | None, typer.Option(min=1, metavar="N", help="Afterwards delete all but the newest N versions.")
+        ] = None,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Ask nothing: count what would be asked, and its price at most.")
+        ] = False,
         json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress; errors and the last line only.")] = False,
         verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Progress, and each kind of trouble as it comes.")] = False,
     ) -> None:
-        flags = {"seed": seed, "limits.budget_usd": budget_usd, "limits.concurrency": concurrency, "output": None if output == "-" else output}
+        flags = {
+            "seed": seed,
+            "limits.budget_usd": budget_usd,
+            "limits.concurrency": concurrency,
+            "output": None if output == "-" else output,
+        }
         from cai_cli.cli import _execute
 
         raise_on_signals()
         raise typer.Exit(
             _execute.execute(
-                stage, config, flags, set_, given=input, to_stdout=output == "-", limit=limit, if_locked=if_locked.value, keep=keep,
-                dry_run=dry_run, as_json=json, quiet=quiet, verbose=verbose, command=shlex.join(["cai", *sys.argv[1:]]),
+                stage, config, flags, set_, given=input, to_stdout=output == "-", limit=limit, if_locked=if_locked.value,
+                keep=keep, dry_run=dry_run, as_json=json, quiet=quiet, verbose=verbose,
+                command=shlex.join(["cai", *sys.argv[1:]]),
             )
         )  # fmt: skip
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cai_cli.cli._stage import stage_app
 
-HELP = """Pairs with votes to preferences: position bias measured with an interval, votes aggregated, labels with weights. Asks nothing.
+HELP = """Pairs with votes to preferences: position bias measured with an interval, votes aggregated, labels with weights.
+Asks nothing.
 
 \b
 Examples:

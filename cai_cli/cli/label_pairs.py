@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cai_cli.cli._stage import stage_app
 
-HELP = """Pairs of responses to pairs with votes: a labeler judges each in both orders. Reads revise if there is one, else generate.
+HELP = """Pairs of responses to pairs with votes: a labeler judges each in both orders.
+Reads revise if there is one, else generate.
 
 \b
 Examples:

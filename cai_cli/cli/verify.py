@@ -166,7 +166,9 @@ class Check:
     def _ids(self, version: Version) -> None:
         """Read every row: each file holds as many as the manifest says, and no id comes twice."""
         marks = array("Q")
-        for file in (file for file in version.manifest["files"] if file["name"].removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")):
+        for file in (
+            file for file in version.manifest["files"] if file["name"].removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
+        ):
             before = len(marks)
             marks.extend(_mark(row_id) for row_id in self._row_ids(version.path / file["name"]))
             if len(marks) - before != file["rows"]:

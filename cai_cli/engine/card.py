@@ -42,8 +42,8 @@ def update_card(
     old = path.read_text("utf-8") if path.exists() else ""
     front, before, after = _split(old, title, path)
     loadable = {stage: version for stage, version in versions.items() if version.files()}
-    front |= {"configs": [_config(stage, f"{stage}/{version.name}/", version.manifest["files"]) for stage, version in loadable.items()],
-              "dataset_info": [{"config_name": stage, "features": list(features[stage])} for stage in loadable]}  # fmt: skip
+    front["configs"] = [_config(stage, f"{stage}/{one.name}/", one.manifest["files"]) for stage, one in loadable.items()]
+    front["dataset_info"] = [{"config_name": stage, "features": list(features[stage])} for stage in loadable]
     write_durably(path, f"{_front(front)}{before}{BEGIN}\n{_table(versions)}{END}{after}".encode())
 
 

@@ -25,7 +25,7 @@ PROTOCOL_TRIES = 3  # replies that cannot be read before the row is rejected
 UNREADABLE = "200 unreadable"  # the signature of a reply that is none
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """The run is stopping: this flow is not asked on. Its replies are in the ledger, it will be replayed."""
 
 

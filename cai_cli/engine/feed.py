@@ -97,7 +97,11 @@ class _Seen:
 
     def check(self, group: Sequence[Any]) -> None:
         if self._again(self.prompts, group[0].prompt_id):
-            raise Fix(f"the rows of prompt_id '{group[0].prompt_id}' are not next to each other", "sort the input by prompt_id", Exit.INPUT)
+            raise Fix(
+                f"the rows of prompt_id '{group[0].prompt_id}' are not next to each other",
+                "sort the input by prompt_id",
+                Exit.INPUT,
+            )
         for row in group:
             if self._again(self.rows, row.id):
                 raise Fix(f"two rows have the id '{row.id}'", "give every row its own id", Exit.INPUT)
@@ -113,7 +117,9 @@ def _nothing_usable(name: str, rejects: Sequence[Rejected]) -> Fix:
     if not rejects:
         return Fix(f"{name} holds no rows", "nothing was asked; check prompts.path or -i", Exit.INPUT)
     first = tuple((f"{reject.where}: {reject.reason}: {reject.detail}", "") for reject in rejects[:10])
-    return Fix(f"{name} holds no usable row", "", Exit.INPUT, ((f"{name} holds no usable row; the first reasons follow", ""), *first))
+    return Fix(
+        f"{name} holds no usable row", "", Exit.INPUT, ((f"{name} holds no usable row; the first reasons follow", ""), *first)
+    )
 
 
 def from_version(version: Version, shape: type[Any], limit: int | None) -> Feed:
@@ -130,7 +136,11 @@ def _version_units(version: Version, shape: type[Any]) -> Iterator[Unit]:
     for shard in range(version.shards):
         for group in group_by_prompt(read_rows(shape, version.files(shard))):
             if isinstance(group, Rejected):
-                raise Fix(f"{group.where}: {group.reason}: {group.detail}", "a published shard was changed; look at `cai verify`", Exit.INPUT)
+                raise Fix(
+                    f"{group.where}: {group.reason}: {group.detail}",
+                    "a published shard was changed; look at `cai verify`",
+                    Exit.INPUT,
+                )
             yield Unit(shard, group)
 
 

@@ -26,7 +26,13 @@ from cai_cli.stages import critique, generate, label_pairs, revise
 from cai_cli.tables import debias
 
 SHAPES: dict[str, type[Any]] = {"generate": Sample, "critique": Chain, "revise": Chain, "label-pairs": Pair, "debias": Preference}
-_MODULES: dict[str, Any] = {"generate": generate, "critique": critique, "revise": revise, "label-pairs": label_pairs, "debias": debias}
+_MODULES: dict[str, Any] = {
+    "generate": generate,
+    "critique": critique,
+    "revise": revise,
+    "label-pairs": label_pairs,
+    "debias": debias,
+}
 ORDER = tuple(SHAPES)
 TABLES = ("debias",)
 
@@ -74,7 +80,10 @@ def _settings(config: Config, name: str) -> Any:
     settings = config.section(_MODULES[name].Settings)
     if settings is None:
         section = name.replace("-", "_")
-        raise Fix(f"{config.path}: there is no `{section}` section", f"add one, `{section}: {{}}` takes the defaults; or see `cai config schema`")
+        raise Fix(
+            f"{config.path}: there is no `{section}` section",
+            f"add one, `{section}: {{}}` takes the defaults; or see `cai config schema`",
+        )
     return settings
 
 
@@ -107,7 +116,15 @@ def _judging(config: Config, name: str, stage: Callable[..., Any]) -> Step:
     section, constitution = config.model_for(settings), _constitution(config, getattr(settings, "principles", 0))
     template = prompts.find(settings.template, name, config.folder)
     flow = stage(settings, constitution, template, section.model(), config.seed, section.retry_truncated)
-    return Step(name=name, settings=settings, stage=flow, models=(section.model(),), template=template, constitution=constitution, **_common(config))
+    return Step(
+        name=name,
+        settings=settings,
+        stage=flow,
+        models=(section.model(),),
+        template=template,
+        constitution=constitution,
+        **_common(config),
+    )
 
 
 def _label_pairs(config: Config) -> Step:
@@ -115,10 +132,14 @@ def _label_pairs(config: Config) -> Step:
     constitution = _constitution(config, settings.principles)
     template = prompts.find(settings.template, "label", config.folder)
     default = config.model_for(settings)
-    labelers = [(one.name, (one.model.over(default) if one.model else default).model()) for one in settings.labelers] or [("main", default.model())]
+    judges = {one.name: one.model.over(default) if one.model else default for one in settings.labelers} or {"main": default}
+    labelers = [(name, section.model()) for name, section in judges.items()]
     flow = label_pairs.LabelPairs(settings, constitution, template, labelers, config.seed, config.draw_offset)
-    return Step(name="label-pairs", settings=settings, stage=flow, models=tuple(model for _, model in labelers), template=template,
-                constitution=constitution, **_common(config))  # fmt: skip
+    models = tuple(model for _, model in labelers)
+    return Step(
+        name="label-pairs", settings=settings, stage=flow, models=models, template=template, constitution=constitution,
+        **_common(config),
+    )  # fmt: skip
 
 
 def _debias(config: Config) -> Step:
@@ -166,7 +187,9 @@ def feed_of(config: Config, steps: Sequence[Step], given: Path | None, limit: in
     return from_version(version, SHAPES[version.path.parent.name], limit)
 
 
-def _prompts(read: Callable[[PromptsSection, Path, int], Iterable[Any]], source: PromptsSection, config: Config, limit: int | None) -> Feed:
+def _prompts(
+    read: Callable[[PromptsSection, Path, int], Iterable[Any]], source: PromptsSection, config: Config, limit: int | None
+) -> Feed:
     # paths are resolved already; a `dataset` folder is relative to the config
     folder = Path() if source.path else config.folder
     name = source.path or source.dataset or "the input"
@@ -179,7 +202,10 @@ def _source(config: Config, given: Path | None) -> PromptsSection:
     if path is not None:
         return (config.prompts or PromptsSection()).model_copy(update={"path": str(path), "dataset": None})
     if config.prompts is None:
-        raise Fix(f"{config.path}: there is no `prompts` section", "add one, such as: prompts: {path: prompts.jsonl}, or give a file with -i")
+        raise Fix(
+            f"{config.path}: there is no `prompts` section",
+            "add one, such as: prompts: {path: prompts.jsonl}, or give a file with -i",
+        )
     return config.prompts
 
 
@@ -202,7 +228,11 @@ def _parent(output: Path, name: str) -> Version:
     found = {stage: version for stage in _READS[name] if (version := versions.latest(output, stage)) is not None}
     if not found:
         wanted = _READS[name][-1]
-        raise Fix(f"{output} holds no {' nor '.join(_READS[name])} yet, which `cai {name}` reads", f"run `cai {wanted}` first, or give rows with -i", Exit.INPUT)
+        raise Fix(
+            f"{output} holds no {' nor '.join(_READS[name])} yet, which `cai {name}` reads",
+            f"run `cai {wanted}` first, or give rows with -i",
+            Exit.INPUT,
+        )
     revised, fresh = found.get("revise"), found.get("generate")
     if name == "critique" and revised and fresh and revised.manifest["lineage"].get("generate") != fresh.fingerprint:
         return fresh  # generated anew since the last revision
@@ -222,4 +252,9 @@ def nothing_left(steps: Sequence[Step], feed: Feed) -> bool:
     return all(isinstance(row, Chain) and row.stopped_by for row in rows)
 
 
-_READS = {"critique": ("revise", "generate"), "revise": ("critique",), "label-pairs": ("revise", "generate"), "debias": ("label-pairs",)}
+_READS = {
+    "critique": ("revise", "generate"),
+    "revise": ("critique",),
+    "label-pairs": ("revise", "generate"),
+    "debias": ("label-pairs",),
+}

@@ -69,7 +69,7 @@ def _sort(made: Made, name: str, row: Any, outcome: Any) -> None:
 
 
 def looped(critique: Stage, revise: Stage) -> Part:
-    """Rounds of critique and revision until a stop rule ends them. critique keeps rows as last critiqued, revise as last revised."""
+    """Rounds of critique and revision until a stop rule ends them: rows as last critiqued, and as last revised."""
 
     def rounds(sample: Sample) -> Flow[tuple[Chain | Reject, Chain | Reject]]:
         chain = Chain.begin(sample)

@@ -73,7 +73,9 @@ def _logged(run: _Run, log: RunLog) -> Summary:
         log.end("failed", int(getattr(error, "code", Exit.BUG)))
         raise
     summary = run.summary
-    log.update(stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, in_flight=summary.in_flight)
+    log.update(
+        stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, in_flight=summary.in_flight
+    )
     log.end("done" if summary.exit in (Exit.OK, Exit.REJECTS) else "stopped", summary.exit)
     return summary
 
@@ -130,7 +132,9 @@ class _VersionRun(_Run):
         found = self._published()
         self.summary.done = feed.prompts
         if not found and nothing_left(self.steps, feed):
-            self.summary.nothing = f"no row of {feed.parents[0].path.parent.name} {feed.parents[0].name} is left to {self.steps[0].name}"
+            self.summary.nothing = (
+                f"no row of {feed.parents[0].path.parent.name} {feed.parents[0].name} is left to {self.steps[0].name}"
+            )
             return
         if all(step.name in found for step in self.steps):
             self.summary.nothing = f"every version in {self.config.output} is what this config makes"

@@ -28,7 +28,15 @@ class RunLog:
         folder = state / "runs" / run
         for private in (state, folder.parent, folder):  # one by one: mkdir gives its mode to the last folder only
             private.mkdir(mode=0o700, parents=True, exist_ok=private != folder)
-        facts = {"run": run, "pid": os.getpid(), "command": command, "config": config, "output": output, "started": time.time(), "ended": None}
+        facts = {
+            "run": run,
+            "pid": os.getpid(),
+            "command": command,
+            "config": config,
+            "output": output,
+            "started": time.time(),
+            "ended": None,
+        }
         log = cls(folder, {**facts, "state": "running"})
         log.update()
         return log

@@ -20,7 +20,10 @@ Debiased = tuple[dict[str, Any], Iterator[tuple[int, Made]]]
 
 
 def debiased(step: Step, feed: Feed) -> Debiased:
-    """Measure all pairs of a feed, then correct them one by one. Gives: `_bias.json`, and what each prompt's pairs became, by shard"""
+    """Measure all pairs of a feed, then correct them one by one.
+
+    Gives: `_bias.json`, and what each prompt's pairs became, by shard
+    """
     settings = cast("debias.Settings", step.settings)
     report = debias.measure((pair for unit in feed.units() for pair in unit.rows), settings, step.seed)
     made = ((unit.shard, _corrected(unit, report, settings)) for unit in feed.units())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -104,7 +103,7 @@ def publish(staged: Path, output: Path, stage: str, name: str) -> Version:
 def point_latest(version: Version) -> None:
     """Let `latest` name this version, atomically."""
     link = version.path.parent / "latest"
-    trial = link.with_name(f".latest-{os.getpid()}")
+    trial = link.with_name(".latest-new")  # one name: what a killed run left is cleared by the next
     trial.unlink(missing_ok=True)
     trial.symlink_to(version.name)
     trial.rename(link)

@@ -25,7 +25,8 @@ def config(url: str) -> dict[str, object]:
     return {
         "name": "bench", "output": "data", "constitution": "constitutions/general.yaml", "limits": {"concurrency": AT_ONCE},
         "model": {"provider": "anthropic", "name": "small-world", "base_url": url, "max_tokens": 1024},
-        "prompts": {"path": "prompts.jsonl"}, "generate": {"samples": 1}, "critique": {"template": "paper"}, "revise": {"rounds": 1},
+        "prompts": {"path": "prompts.jsonl"}, "generate": {"samples": 1}, "critique": {"template": "paper"},
+        "revise": {"rounds": 1},
     }  # fmt: skip
 
 

@@ -1,0 +1,60 @@
+"""What holds for every test: no network but this machine, a home of its own, and a key that must never turn up anywhere."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from outside import files_that_hold
+
+# Set before anything is imported: `datasets` and `huggingface_hub` read their folders and HF_HUB_OFFLINE when they are imported.
+HOME = Path(tempfile.mkdtemp(prefix="cai-tests-home-"))
+CANARY = f"sk-canary-{secrets.token_hex(24)}"  # made at run time: a search for it cannot find this file
+FOLDERS = ("HF_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+OTHERS = ("ANTHROPIC_", "OPENAI_", "HF_TOKEN", "CAI_")  # what the person who runs the tests has set
+
+for name in [name for name in os.environ if name.startswith(OTHERS)]:
+    del os.environ[name]
+os.environ.update({name: str(HOME / name.lower()) for name in FOLDERS})
+os.environ.update(HOME=str(HOME), HF_HUB_OFFLINE="1", ANTHROPIC_API_KEY=CANARY)
+
+
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook sees every connection that Python's sockets make, whatever library asks for it."""
+    if event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple) and not _is_here(str(arguments[1][0])):
+        raise ConnectionRefusedError(f"tests reach no network: {arguments[1][0]}")
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+sys.addaudithook(_refuse)
+
+
+@pytest.fixture(scope="session")
+def canary() -> str:
+    """The key that every test has in ANTHROPIC_API_KEY."""
+    return CANARY
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_file_holds_the_canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    yield
+    leaks = [*files_that_hold(CANARY, tmp_path_factory.getbasetemp()), *files_that_hold(CANARY, HOME)]
+    assert leaks == [], "the key stands in files that tests left"
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
