@@ -53,7 +53,7 @@ class Config(Section):
     seed: int = 0
     """Decides what is picked and drawn here. To buy fresh samples change `draw_offset`."""
     draw_offset: Annotated[int, Field(ge=0)] = 0
-    """Added to the number of every sample's draw: another offset buys other replies to the same prompts."""
+    """Another number buys other replies to the same prompts, all of them fresh."""
     output: Text
     """The dataset's folder, relative to the working directory."""
     state: Text | None = None

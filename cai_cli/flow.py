@@ -14,6 +14,7 @@ from cai_cli.records import Turn
 
 T = TypeVar("T")
 
+FRESH = 1_000_000  # draws between two values of draw_offset: another offset shares no draw, however many samples
 CONTINUATIONS = 5  # replies that may end in pause_turn before the row is rejected
 KNOWN_STOPS = frozenset(
     ("end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "pause_turn", "model_context_window_exceeded")

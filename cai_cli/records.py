@@ -114,9 +114,11 @@ class Chain(Sample):
         return replace(self, rounds=(*self.rounds, opened))
 
     def with_closed(self, closed: Round, stopped_by: str = "") -> Chain:
-        """The open round replaced by its closed form; an accepted revision becomes the response."""
-        response = closed.revision if closed.accepted else self.response
-        return replace(self, rounds=(*self.rounds[:-1], closed), response=response, stopped_by=stopped_by)
+        """The open round replaced by its closed form; an accepted revision becomes the response, whole and given."""
+        chain = replace(self, rounds=(*self.rounds[:-1], closed), stopped_by=stopped_by)
+        if not closed.accepted:
+            return chain
+        return replace(chain, response=closed.revision, stop_reason="end_turn", refused=False, truncated=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,8 +162,24 @@ def test_processes_share_the_cap(tmp_path: Path) -> None:
     assert sum(bought) < 500  # else the cap was never felt
 
 
+def test_a_run_that_dies_leaves_no_more_set_aside_than_was_in_flight(tmp_path: Path) -> None:
+    async def some_settled_some_in_flight(ledger: Ledger) -> None:
+        budget = Budget(ledger, 10.0)
+        for _ in range(5):
+            await budget.reserve(1.0)
+        for _ in range(3):
+            await ledger.charge(0.1)
+            budget.settle(1.0, 0.1)
+        await ledger.confirm_failures()
+
+    with opened(tmp_path / "ledger.sqlite", "run-1") as ledger:
+        asyncio.run(some_settled_some_in_flight(ledger))
+        assert ledger.spent() == pytest.approx((0.3, 2.0))
+
+
 def test_giving_up_says_how_to_go_on(tmp_path: Path) -> None:
-    with opened(tmp_path / "ledger.sqlite", "run-1") as ledger, pytest.raises(Fatal, match=r"\$1\.00 is spent") as caught:
+    said = r"\$1\.00 does not cover the next request: \$0\.00 is spent or set aside, it may cost \$1\.50"
+    with opened(tmp_path / "ledger.sqlite", "run-1") as ledger, pytest.raises(Fatal, match=said) as caught:
         asyncio.run(Budget(ledger, 1.0).reserve(1.5))
     assert "--budget-usd" in caught.value.hint
 

@@ -265,6 +265,26 @@ def test_critique_and_revise_go_on_until_nothing_is_open(tmp_path: Path) -> None
     assert "is left to critique; nothing was asked" in cai(folder, "critique", "c.yaml").last
 
 
+def test_single_stages_after_a_run_find_what_it_made(tmp_path: Path) -> None:
+    folder = staged(tmp_path, 2)
+    run(folder)
+    for verb in ("revise", "label-pairs", "debias", "run"):
+        assert "nothing was asked" in cai(folder, verb, "c.yaml").last, verb
+    assert [path.name[:5] for path in (folder / "out").glob("*/v*")] == ["v0001"] * 5
+
+
+def test_a_config_that_is_what_it_was_comes_back_to_its_versions(tmp_path: Path) -> None:
+    folder = staged(tmp_path, 1)
+    run(folder)
+    first = (folder / "out/revise/latest").readlink()
+    run(folder, "--seed", 8)
+    assert (folder / "out/revise/latest").readlink() != first
+    assert "nothing was asked" in cai(folder, "run", "c.yaml").last
+    assert (folder / "out/revise/latest").readlink() == first
+    assert f"revise/{first.name}/" in (folder / "out/README.md").read_text()
+    assert cai(folder, "verify", "c.yaml").code == 0
+
+
 # Options
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,51 @@ def test_the_folder_of_the_stages_is_refused(tiny: Config) -> None:
     with pytest.raises(Fix, match="holds the stages of a dataset"):
         export(tiny, "sft", tiny.output_path)
     assert (tiny.output_path / "README.md").read_bytes() == card
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[data.index(b'"response":"') + len(b'"response":"')] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], Any]] = {
+    "a changed letter": flip, "a line less": lambda path: path.write_bytes(path.read_bytes().partition(b"\n")[2]),
+    "no file": Path.unlink,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_source_that_was_changed_since_it_was_published_is_refused_before_anything_is_written(
+    what: str, tiny: Config, tmp_path: Path
+) -> None:
+    config = tiny.model_copy(update={"output": str(tmp_path / "out")})
+    shutil.copytree(tiny.output_path, tmp_path / "out", symlinks=True)
+    stage = tmp_path / "out" / "revise"
+    version = (stage / "latest").readlink()
+    paths = sorted((stage / version).glob("train-*"))[-2:]
+    for path in paths:
+        DAMAGE[what](path)
+    with pytest.raises(Fix) as caught:
+        export(config, "sft", tmp_path / "training")
+    assert [message for message, _ in caught.value.problems] == [f"{path} was changed since it was published" for path in paths]
+    assert caught.value.code == Exit.INPUT
+    assert caught.value.problems[-1][1].startswith("delete that version's folder, then run the same command that made it")
+    assert not (tmp_path / "training" / "sft").exists()
+
+
+def test_what_a_changed_source_is_advised_brings_its_rows_back(tmp_path: Path) -> None:
+    config = loaded(tmp_path)
+    run.execute(config, ["generate"], run.Options(), Quiet())
+    source = versions.latest(config.output_path, "generate")
+    assert source is not None
+    flip(source.files()[0])
+    with pytest.raises(Fix, match="was changed since it was published"):
+        export(config, "sft")
+    shutil.rmtree(source.path)
+    again = run.execute(config, ["generate"], run.Options(), Quiet())
+    assert again.stages["generate"]["requests"] == 0
+    assert export(config, "sft").rows > 0
 
 
 def test_an_export_of_what_was_run_anew_since_says_so(tmp_path: Path) -> None:

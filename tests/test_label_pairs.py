@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cai_cli import prompts
 from cai_cli.constitution import BUILT_IN, Criterion
 from cai_cli.errors import Reject
-from cai_cli.flow import Model, Outcome, Reply, Request, play
+from cai_cli.flow import FRESH, Model, Outcome, Reply, Request, play
 from cai_cli.records import Chain, Pair, Round, Sample, Turn, Vote
 from cai_cli.stages import label_pairs
 
@@ -77,7 +77,9 @@ def test_a_judge_that_likes_the_first_is_neither_believed_nor_consistent() -> No
 def test_every_labeler_criterion_order_and_draw_is_one_question() -> None:
     wave = next(judge(("x", "y"), offset=3, votes=2)(PAIR))
     assert len(wave) == 2 * 1 * 2 * 2
-    assert sorted({(request.model.name, request.draw) for request in wave}) == [("x", 3), ("x", 4), ("y", 3), ("y", 4)]
+    assert sorted({(request.model.name, request.draw) for request in wave}) == [
+        (name, 3 * FRESH + draw) for name in "xy" for draw in (0, 1)
+    ]
     assert len({json.dumps(request.identity(), default=str) for request in wave}) == 8
 
 
@@ -232,7 +234,8 @@ def test_pairs_of_samples_leave_out_what_cannot_be_compared() -> None:
         sample(4, "z"),
         sample(5, "w", refused=True),
     ]
-    pairs = judge().pairs_of(samples)
+    pairs, left = judge().pairs_of(samples)
+    assert left == {"no_text": 5, "truncated": 4, "identical": 1}
     assert [pair.id for pair in pairs] == ["p-0-4", "p-0-5", "p-3-4", "p-3-5", "p-4-5"]
     assert (pairs[0].source_a, pairs[0].source_b, pairs[0].response_a, pairs[0].prompt) == ("p-0", "p-4", "x", TURN.content)
 
@@ -241,24 +244,25 @@ def test_a_revised_sample_says_so() -> None:
     chain = Chain.begin(sample(0, "x")).with_open(Round(round=1, critiques=()))
     revised = chain.with_closed(Round(round=1, critiques=(), revision="better", accepted=True))
     stopped = Chain.begin(sample(1, "y")).with_open(Round(round=1, critiques=(), accepted=False))
-    (pair,) = judge().pairs_of([revised, stopped])
+    (pair,), _ = judge().pairs_of([revised, stopped])
     assert (pair.source_a, pair.source_b, pair.response_a) == ("p-0:revised", "p-1", "better")
 
 
 def test_max_pairs_is_drawn_by_seed_and_kept_in_order() -> None:
     samples = [sample(n, f"text {n}") for n in range(6)]
-    every = [pair.id for pair in judge().pairs_of(samples)]
-    some = [pair.id for pair in judge(max_pairs=4).pairs_of(samples)]
+    every = [pair.id for pair in judge().pairs_of(samples)[0]]
+    some = [pair.id for pair in judge(max_pairs=4).pairs_of(samples)[0]]
     assert len(every) == 15
     assert len(some) == 4
-    assert some == [one for one in every if one in some] == [pair.id for pair in judge(max_pairs=4).pairs_of(samples)]
+    assert judge(max_pairs=4).pairs_of(samples)[1] == {"over_max_pairs": 11}
+    assert some == [one for one in every if one in some] == [pair.id for pair in judge(max_pairs=4).pairs_of(samples)[0]]
 
 
 def test_initial_against_revised_hides_which_is_which() -> None:
     sides = []
     for n in range(200):
         chain = replace(Chain.begin(sample(n, "old")), response="new")
-        (pair,) = judge(pairs="initial_vs_revised").pairs_of([chain])
+        (pair,), _ = judge(pairs="initial_vs_revised").pairs_of([chain])
         assert pair.id == f"p-{n}-{n}"
         assert {pair.source_a: pair.response_a, pair.source_b: pair.response_b} == {
             f"p-{n}:initial": "old",
@@ -271,5 +275,5 @@ def test_initial_against_revised_hides_which_is_which() -> None:
 def test_what_was_not_revised_makes_no_pair_of_that_kind() -> None:
     same, plain = Chain.begin(sample(0, "x")), sample(1, "y")
     blank = replace(Chain.begin(sample(2, "")), response="new")
-    assert judge(pairs="initial_vs_revised").pairs_of([same, plain, blank]) == []
-    assert judge(pairs="given").pairs_of([plain, same]) == []
+    assert judge(pairs="initial_vs_revised").pairs_of([same, plain, blank]) == ([], {"identical": 1, "no_text": 1})
+    assert judge(pairs="given").pairs_of([plain, same]) == ([], {})

@@ -283,6 +283,38 @@ def test_verify_of_a_whole_dataset_counts_what_it_checked(cai: Cai) -> None:
     assert cai("verify", "c.yaml", "-o", "nowhere")[0] == 65
 
 
+@pytest.mark.parametrize("out", ["out/export", "training"])
+def test_verify_checks_exports_as_it_checks_stages_and_says_how_to_make_them_again(out: str, cai: Cai, tmp_path: Path) -> None:
+    options = [] if out == "out/export" else ["-o", out]
+    assert cai("export", "c.yaml", "--to", "sft", "--to", "preference", *(["--out", out] if options else []))[0] == 0
+    code, told, _ = cai("verify", "c.yaml", *options)
+    assert (code, re.sub(r", \d+ files.*\n", "", told)) == (
+        0,
+        "2 versions, 2 of them exports" if options else "7 versions, 2 of them exports",
+    )
+    before = sorted((tmp_path / out / "sft" / "latest").resolve().glob("train-*"))[0]
+    data = before.read_bytes()
+    before.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    code, told, err = cai("verify", "c.yaml", *options)
+    assert (code, told) == (65, f"{before.relative_to(tmp_path)}: its sha256 is not the manifest's: it was changed\n")
+    advised = re.search(r"then run: cai (export .*?);", err)
+    assert advised, err
+    shutil.rmtree(before.parent)
+    assert cai(*advised[1].split())[0] == 0
+    assert before.read_bytes() == data
+    assert json.loads(cai("verify", "c.yaml", "--json", *options)[1])["exports"] == 2
+
+
+def test_verify_looks_through_a_link_to_exports_that_lie_elsewhere(cai: Cai, tmp_path: Path) -> None:
+    assert cai("export", "c.yaml", "--to", "sft")[0] == 0
+    (tmp_path / "out" / "export").rename(tmp_path / "elsewhere")
+    (tmp_path / "out" / "export").symlink_to("../elsewhere")
+    (tmp_path / "elsewhere" / "README.md").unlink()
+    code, told, _ = cai("verify", "c.yaml")
+    assert code == 65
+    assert re.fullmatch(r"out/export/README.md: does not declare sft/v0001-\w+, so .*\n", told)
+
+
 def test_what_verify_advises_mends_it_and_asks_nothing(cai: Cai, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in version(tmp_path, "critique").iterdir()}
     flip(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 from cai_cli import prompts, records
 from cai_cli.constitution import BUILT_IN, HHH, Constitution, Principle
 from cai_cli.errors import Reject
-from cai_cli.flow import Flow, Model, Outcome, Reply, Request, play
+from cai_cli.flow import FRESH, Flow, Model, Outcome, Reply, Request, play
 from cai_cli.records import Chain, Critique, Prompt, Rejected, Round, Sample, Turn, from_row
 from cai_cli.settings import Section
 from cai_cli.stages import critique, generate, label_pairs, modules, revise
@@ -69,7 +69,7 @@ def generator(offset: int = 0, retry: bool = False, **settings: Any) -> generate
 def test_systems_times_samples_in_one_wave() -> None:
     wave = next(generator(offset=5, samples=2, systems=[None, "be kind"])(PROMPT))
     assert [(request.system, request.draw, request.row) for request in wave] == [
-        ("", 5, "p-0"), ("", 6, "p-1"), ("be kind", 5, "p-2"), ("be kind", 6, "p-3"),
+        ("", 5 * FRESH, "p-0"), ("", 5 * FRESH + 1, "p-1"), ("be kind", 5 * FRESH, "p-2"), ("be kind", 5 * FRESH + 1, "p-3"),
     ]  # fmt: skip
     assert len({json.dumps(request.identity(), default=str) for request in wave}) == 4
 

@@ -87,7 +87,9 @@ def test_init_overwrites_nothing_and_then_writes_nothing(cai: Cai, tmp_path: Pat
 def test_init_for_the_real_api_names_a_model_with_a_price_and_a_budget(cai: Cai, tmp_path: Path) -> None:
     code, out, _ = cai("init", "real", "--provider", "anthropic")
     assert code == 0
-    assert "export ANTHROPIC_API_KEY" in out
+    lines = [line.strip() for line in out.splitlines()[2:]]
+    assert lines[:3] == ["cd real", "export ANTHROPIC_API_KEY=...", "cai run cai.yaml --dry-run"]
+    assert lines[3:] == ["cai run cai.yaml --limit 5", "cai run cai.yaml", "cai export cai.yaml --to sft --to preference"]
     config = configs.load(tmp_path / "real" / "cai.yaml", env={})
     assert prices.price_of(Model(provider="anthropic", name=config.model.name)) is not None
     assert config.limits.budget_usd is not None
@@ -175,6 +177,57 @@ def test_check_warns_of_what_a_run_would_regret(cai: Cai, tmp_path: Path) -> Non
     assert (code, out.splitlines()[-1].startswith("ok:")) == (0, True)
     begins = ("label_pairs: one vote in one order", "label_pairs: the only judge is the model", "limits: there is no budget_usd")
     assert [line.startswith(f"warning: {begin}") for line, begin in zip(err.splitlines(), begins, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("generate: {}", "note: generate: no prompts are named"),
+        ("prompts: {kind: harmful}\ngenerate: {}", "note: generate: no prompts are named"),
+        ("label_pairs: {pairs: given, principles: 0}", "note: label_pairs: no prompts are named"),
+        ("label_pairs: {pairs: samples, principles: 0}", ""), ("debias: {}", ""),
+    ],
+)  # fmt: skip
+def test_check_notes_that_a_run_will_need_prompts(text: str, told: str, cai: Cai, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"name: x\noutput: out\nmodel: {{provider: simulated}}\n{text}\n")
+    code, out, err = cai("config", "check", "c.yaml")
+    assert (code, out.splitlines()[-1]) == (0, "ok: c.yaml")
+    assert (err.startswith(told), bool(err)) == (True, bool(told))
+    if told:
+        assert cai("run", "c.yaml", "-q")[0] != 0
+
+
+NO_KEY = "note: no key is set for the model of {}: export {}=..."
+OTHER = "base_url: https://models.example.org"
+
+
+@pytest.mark.parametrize(
+    ("model", "env", "told"),
+    [
+        ("", {}, NO_KEY.format("generate, critique", "ANTHROPIC_API_KEY")),
+        ("", {"ANTHROPIC_API_KEY": "  "}, NO_KEY.format("generate, critique", "ANTHROPIC_API_KEY")),
+        ("", {"ANTHROPIC_API_KEY": "sk-1f3b"}, ""), ("", {"ANTHROPIC_AUTH_TOKEN": "tok-9d21"}, ""),
+        ("", {"ANTHROPIC_CUSTOM_HEADERS": "x-api-key: hdr-5c5c"}, ""),
+        ("", {"ANTHROPIC_BASE_URL": "http://127.0.0.1:8000"}, ""), ("base_url: http://localhost:8000", {}, ""),
+        ("key_env: MY_KEY", {"ANTHROPIC_API_KEY": "sk-1f3b"}, NO_KEY.format("generate, critique", "MY_KEY")),
+        (f"{OTHER}, key_env: MY_KEY", {"MY_KEY": "own-77aa"}, ""),
+        (f"{OTHER}, key_env: MY_KEY", {"ANTHROPIC_API_KEY": "sk-1f3b"}, NO_KEY.format("generate, critique", "MY_KEY")),
+        (OTHER, {"ANTHROPIC_API_KEY": "sk-1f3b"}, "note: the model of generate, critique: no key is named for models"),
+        ("", {"ANTHROPIC_API_KEY": "sk-sp lit"}, "note: the model of generate, critique: the value of ANTHROPIC_API_KEY holds"),
+    ],
+)  # fmt: skip
+def test_check_notes_that_a_key_is_missing_and_shows_none(
+    model: str, env: dict[str, str], told: str, cai: Cai, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    sections = "limits: {budget_usd: 1}\ngenerate: {}\ncritique: {principles: 0}\n"
+    text = f"model: {{name: m{', ' if model else ''}{model}}}\n{sections}"
+    code, out, err = cai("config", "check", write(tmp_path, text))
+    assert (code, out.splitlines()[-1].startswith("ok:")) == (0, True)
+    assert (err.startswith(told), err.count("\n")) == (True, bool(told))
+    assert not any(value in out + err for name, value in env.items() if "URL" not in name and value.strip())
 
 
 def test_check_tells_all_problems_and_asks_nothing(cai: Cai, tmp_path: Path) -> None:
@@ -269,6 +322,16 @@ def test_export_of_a_stage_that_has_not_run_says_which_command_comes_first(cai: 
     assert (code, out) == (65, "")
     assert f"cai run {config}" in err
     assert not (tmp_path / "out" / "export").exists()
+
+
+def test_export_reads_the_output_that_it_is_given(cai: Cai, tmp_path: Path) -> None:
+    config = write(tmp_path, "model: {provider: simulated}\ngenerate: {samples: 2}\n")
+    assert cai("run", config, "-q", "-o", "other")[0] == 0
+    for option, place in ((("-o", "other"), "other/export"), (("--output", "other", "--out", "training"), "training")):
+        code, out, _ = cai("export", config, "--to", "sft", *option)
+        assert (code, f'load_dataset("{place}"' in out) == (0, True)
+        assert (tmp_path / place / "sft" / "latest").is_dir()
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_without_rows_says_why(cai: Cai, tmp_path: Path) -> None:

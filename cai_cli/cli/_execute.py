@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import Any
 import orjson
 
 from cai_cli import config as configs
+from cai_cli.cli import _signals
 from cai_cli.cli.errors import say
+from cai_cli.cli.summary import command_line, nearest, stream_rejects, without_cap
 from cai_cli.engine import plan
+from cai_cli.engine.budget import Spent
+from cai_cli.engine.inputs import check_kind
 from cai_cli.engine.lock import Held, IfLocked
 from cai_cli.engine.run import Options, Summary
 from cai_cli.engine.run import execute as run
@@ -28,6 +33,7 @@ def execute(
     names = [stage] if stage else plan.sections_of(config)
     if not names:
         raise Fix(f"{path}: the config has no stage section", "add one, such as: generate: {samples: 2}")
+    _check_places(config, names[0], given)
     if dry_run:
         from cai_cli.cli import _dry_run
 
@@ -49,6 +55,14 @@ def execute(
     return int(summary.exit)
 
 
+def _check_places(config: configs.Config, stage: str, given: str | None) -> None:
+    if config.output_path.is_file():
+        hint = "name a folder with -o or `output:`; for the rows in one file: -o - > FILE"
+        raise Fix(f"{nearest(config.output_path)} is a file, and an output is a folder", hint)
+    if given not in (None, "-"):
+        check_kind(stage, Path(given))
+
+
 def _tell(config: configs.Config, summary: Summary, as_json: bool, quiet: bool, command: str) -> None:
     if as_json:
         sys.stdout.buffer.write(orjson.dumps(_document(summary), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
@@ -58,20 +72,32 @@ def _tell(config: configs.Config, summary: Summary, as_json: bool, quiet: bool, 
         tell(config, summary)
     if summary.error is not None:
         say(f"error: {summary.error.message}")
-        say(f"hint: {summary.error.hint}")
+        if summary.error.hint:
+            say(f"hint: {summary.error.hint}")
     if last := _last_line(config, summary, command):
         say(f"cai: {last}")
+    _signals.ignore()
 
 
 def _last_line(config: configs.Config, summary: Summary, command: str) -> str:
     """What stands last on stderr: how to go on, where there is something to go on with."""
     if summary.exit == Exit.REJECTS:
-        most, look = f"{config.limits.max_reject_rate:.0%}", f"cai show {config.path} --rejects"
-        return f"whole, but more than {most} of a stage's rows were rejected; look with: {look}"
+        most, look = f"{config.limits.max_reject_rate:.0%}", _rejects(config, summary)
+        return f"whole, but more than {most} of a stage's rows were rejected; {look}"
     if summary.exit != Exit.OK:
+        spent = isinstance(summary.error, Spent)
         stopped = f"{summary.in_flight} in flight at the stop (may be billed twice)"
-        return f"{summary.done:,}/{summary.prompts:,} rows done, {stopped}; go on with: {command}"
+        how = f"raise the cap, then go on with: {without_cap(command)}" if spent else f"go on with: {command}"
+        return f"{summary.done:,}/{summary.prompts:,} rows done, {stopped}; {how}"
     return f"nothing new: {summary.nothing}; nothing was asked" if summary.nothing else ""
+
+
+def _rejects(config: configs.Config, summary: Summary) -> str:
+    """Where the rejected rows are: in the versions, or beside a stream's log."""
+    if any(one["version"] for one in summary.stages.values()):
+        return f"look with: {command_line('show', config)} --rejects"
+    path = stream_rejects(config)
+    return f"they are in {shlex.quote(str(nearest(path)))}" if path else "the input's are not kept"
 
 
 def _document(summary: Summary) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cai_cli.cli.errors import raise_on_signals
+from cai_cli.cli import _signals
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The config, a YAML file.", show_default=False)]
 
@@ -22,12 +22,26 @@ class IfLocked(StrEnum):
     skip = "skip"
 
 
-class Mode(StrEnum):
-    live = "live"
+def _only(option: str, wanted: str, *later: str) -> Callable[[str | None], str | None]:
+    """A check of an option that has one value in this version. `later`: values of other versions"""
+
+    def check(value: str | None) -> str | None:
+        if value in later:
+            from cai_cli.cli._app import refuse_later
+
+            refuse_later(f"{option} {value}")
+        if value not in (None, wanted):
+            raise typer.BadParameter(f"'{value}' is not '{wanted}'")
+        return value
+
+    return check
 
 
-class Engine(StrEnum):
-    local = "local"
+def _no_shard(value: str | None) -> None:
+    if value is not None:
+        from cai_cli.cli._app import refuse_later
+
+        refuse_later("--shard")
 
 
 def verb_app() -> typer.Typer:
@@ -63,8 +77,13 @@ def _command(stage: str | None) -> Callable[..., None]:
             float | None, typer.Option(min=0, metavar="X", help="Stop before more than X dollars are spent.")
         ] = None,
         concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests in flight at once.")] = None,
-        mode: Annotated[Mode, typer.Option(help="How requests are sent.")] = Mode.live,  # noqa: ARG001 - the only one yet
-        engine: Annotated[Engine, typer.Option(help="What runs the partitions.")] = Engine.local,  # noqa: ARG001 - the same
+        mode: Annotated[  # noqa: ARG001 - the only one yet
+            str, typer.Option(metavar="live", callback=_only("--mode", "live", "batch", "auto"), help="How requests are sent.")
+        ] = "live",
+        engine: Annotated[  # noqa: ARG001 - the same
+            str, typer.Option(metavar="local", callback=_only("--engine", "local", "ray"), help="What runs the partitions.")
+        ] = "local",
+        shard: Annotated[str | None, typer.Option(metavar="I/N", callback=_no_shard, hidden=True)] = None,  # noqa: ARG001
         if_locked: Annotated[
             IfLocked, typer.Option(help="When another run holds the output: wait, fail (75), or skip (0).")
         ] = IfLocked.fail,
@@ -86,7 +105,7 @@ def _command(stage: str | None) -> Callable[..., None]:
         }
         from cai_cli.cli import _execute
 
-        raise_on_signals()
+        _signals.let_them_raise()
         raise typer.Exit(
             _execute.execute(
                 stage, config, flags, set_, given=input, to_stdout=output == "-", limit=limit, if_locked=if_locked.value,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, cast
@@ -13,6 +14,7 @@ from cai_cli.cli._stage import ConfigFile
 if TYPE_CHECKING:
     from cai_cli.config import Config
     from cai_cli.engine.plan import Step
+    from cai_cli.flow import Model
     from cai_cli.stages.label_pairs import Settings as LabelPairs
 
 HELP = "Check a config, or print the schema that editors use."
@@ -54,6 +56,8 @@ def check(
     typer.echo(aligned([*rows, *((name, "", "", "") for name in _added(loaded, steps))]))
     for warning in _warnings(loaded, {step.name: step for step in steps}):
         say(f"warning: {warning}")
+    for note in _notes(loaded, steps):
+        say(f"note: {note}")
     typer.echo(f"ok: {config}")
 
 
@@ -108,3 +112,47 @@ def _judges_itself(writing: Step, judging: Step) -> bool:
     """The simulated model does not know its own texts, so it cannot favour them."""
     writers, judges = ({(model.provider, model.name) for model in step.models} for step in (writing, judging))
     return judges == writers and all(provider != "simulated" for provider, _ in judges)
+
+
+def _notes(config: Config, steps: list[Step]) -> Iterator[str]:
+    """What a run will ask for besides the config."""
+    if steps and _reads_prompts(steps[0]) and not (config.prompts and (config.prompts.path or config.prompts.dataset)):
+        section = steps[0].name.replace("-", "_")
+        yield f"{section}: no prompts are named: give a run -i FILE, or add: prompts: {{path: prompts.jsonl}}"
+    lacking: dict[tuple[str, str], dict[str, None]] = {}
+    for step in steps:
+        for said in (said for model in step.models if model.provider == "anthropic" and (said := _lacks_key(model))):
+            lacking.setdefault(said, {})[step.name] = None
+    for (before, after), names in lacking.items():
+        yield f"{before}the model of {', '.join(names)}: {after}"
+
+
+def _reads_prompts(first: Step) -> bool:
+    return first.name == "generate" or (first.name == "label-pairs" and cast("LabelPairs", first.settings).pairs == "given")
+
+
+def _lacks_key(model: Model) -> tuple[str, str] | None:
+    """Why requests to this model would not be sent: what to say before its name, and after. Nothing of a key is in it."""
+    from cai_cli.errors import Fix
+
+    given = os.environ.get("ANTHROPIC_BASE_URL", "").strip()
+    try:
+        if all(_has_key(model, url) for url in model.base_urls or (given,)):
+            return None
+    except Fix as fix:
+        return "", f"{fix.message}; {fix.hint}"
+    return "no key is set for ", f"export {model.key_env or 'ANTHROPIC_API_KEY'}=..."
+
+
+def _has_key(model: Model, url: str) -> bool:
+    """Whether a server gets what it wants: on this machine nothing, unless a key is named. Raises: Fix: it may not be asked"""
+    from cai_cli.providers._keys import anthropic_key, check_address, custom_headers, key_from
+    from cai_cli.providers.anthropic import OWN_HOST
+
+    address = check_address(url or f"https://{OWN_HOST}", OWN_HOST, model.allow_http)
+    custom = custom_headers(address)
+    if "authorization" in custom:
+        return True
+    if model.key_env:
+        return key_from(model.key_env) is not None
+    return anthropic_key(address, "") is not None or address.place == "loopback" or "x-api-key" in custom

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ LIST = """The shipped constitutions, and those of the files given.
 Examples:
   cai constitution list
   cai constitution list mine.yaml
+  cai constitution list --json
 """
 
 CHECK = """Read a constitution and what it extends; say how its weight is spread, and what looks like an oversight.
@@ -42,15 +44,40 @@ app = typer.Typer(
 @app.command("list", help=LIST)
 def list_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Constitutions of your own.", show_default=False)] = [],  # noqa: B006
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    from cai_cli.cli._table import aligned
     from cai_cli.constitution import load
     from cai_cli.shipped import shipped
 
     own = sorted(shipped("configs", "constitutions").glob("*.yaml"))
     found = [(f"constitutions/{path.name}", load(path)) for path in own] + [(str(path), load(path)) for path in files]
     rows = [(one.name, one.version or "-", len(one.principles), len(one.preferences), place) for place, one in found]
+    if json:
+        _print_json(rows)
+        return
+    from cai_cli.cli._table import aligned
+
     typer.echo(aligned([("name", "version", "principles", "preferences", "in a config"), *rows]))
+
+
+def _print_json(rows: Sequence[tuple[str, str, int, int, str]]) -> None:
+    import orjson
+
+    keys = ("name", "version", "principles", "preferences", "path")
+    document = {"constitutions": [dict(zip(keys, row, strict=True)) for row in rows]}
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def _later(name: str) -> None:
+    @app.command(name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def refuse() -> None:
+        from cai_cli.cli._app import refuse_later
+
+        refuse_later(f"'constitution {name}'")
+
+
+for _name in ("import", "diff"):
+    _later(_name)
 
 
 @app.command(help=CHECK)

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import errno
-import shlex
-import signal
 import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import Any
 
+from cai_cli.cli._signals import Terminated, ignore, stopped_line
 from cai_cli.errors import CaiError, Exit, Fix
 from cai_cli.visible import visible
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-class Terminated(BaseException):
-    """A signal came while nothing was being asked: the input was being read, or versions were being written."""
-
-    def __init__(self, code: Exit) -> None:
-        super().__init__()
-        self.code = code
-
-
-def raise_on_signals() -> None:
-    """Let SIGTERM and SIGHUP raise, as SIGINT does, unless whoever started us has them ignored (nohup)."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _raise)
-
-
-def _raise(_number: int, _frame: object) -> None:
-    raise Terminated(Exit.STOPPED)
 
 
 def say(text: str) -> None:
@@ -45,8 +26,11 @@ def report(error: BaseException) -> int:
     """Print what went wrong. Gives: the exit code"""
     if isinstance(error, SystemExit):
         return int(error.code or 0) if not isinstance(error.code, str) else Exit.BUG
+    if isinstance(error, KeyboardInterrupt):
+        error = Terminated(Exit.INTERRUPTED)
     if isinstance(error, Terminated):
-        say(f"cai: stopped with no request in flight; nothing is lost; go on with: {shlex.join(['cai', *sys.argv[1:]])}")
+        ignore()
+        say(stopped_line())
         return error.code
     if isinstance(error, CaiError):
         return _report_known(error)
@@ -54,10 +38,20 @@ def report(error: BaseException) -> int:
         say(f"error: {error.filename or 'a file'} cannot be written: {error.strerror}")
         say("hint: mend the disk or its permissions, then run the same command again; everything that was written is kept")
         return Exit.DISK
-    if (show := getattr(error, "show", None)) is not None:  # a usage error of the command line itself
-        show()
-        return int(getattr(error, "exit_code", Exit.USAGE))
+    if hasattr(error, "format_message"):  # Click's, or the copy of it that Typer brings
+        return _report_usage(error)
     return _report_bug(error)
+
+
+def _report_usage(error: Any) -> int:
+    """A mistake in the command line itself. What is no mistake, a verb by itself, shows its help."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if context is not None and message == context.get_help():
+        error.show()
+    else:
+        say(f"error: {message.replace('Value error, ', '').rstrip('.')}")
+        say(f"hint: {context.command_path if context else 'cai'} -h")
+    return int(error.exit_code)
 
 
 def _report_known(error: CaiError) -> int:

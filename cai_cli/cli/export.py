@@ -36,6 +36,9 @@ def export(
     config: ConfigFile,
     to: Annotated[list[str], typer.Option("--to", metavar="FORMAT", help="sft or preference. Repeatable.", show_default=False)],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Its folder. Default: OUTPUT/export.")] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="DIR", help="Look there for what was run, not where the config says.")
+    ] = None,
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one key. Repeatable.")] = [],  # noqa: B006
     if_locked: Annotated[IfLocked, typer.Option(help="When a run holds the output: wait, fail, or skip.")] = IfLocked.fail,
     json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
@@ -44,7 +47,7 @@ def export(
     from cai_cli.cli.errors import say
     from cai_cli.engine.lock import Held
 
-    loaded = configs.load(config, set_)
+    loaded = configs.load(config, set_, flags={"output": output})
     try:
         done = _export(loaded, list(dict.fromkeys(to)), out, if_locked)
     except Held as held:

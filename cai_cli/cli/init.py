@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -81,11 +82,21 @@ def init(
     _refuse_overwriting([folder / name for name in files])
     _write(folder, files)
     typer.echo(f"wrote {', '.join(files)} in {folder}; next:\n")
-    for line in () if folder.resolve() == Path.cwd() else (f"cd {shlex.quote(str(folder))}",):
+    for line in _next(folder, provider):
         typer.echo(f"  {line}")
+
+
+def _next(folder: Path, provider: str) -> Iterator[str]:
+    """What to type next, line by line."""
+    if folder.resolve() != Path.cwd():
+        yield f"cd {shlex.quote(str(folder))}"
     if provider == "anthropic":
-        typer.echo("  export ANTHROPIC_API_KEY=...")
-    typer.echo("  cai run cai.yaml\n  cai export cai.yaml --to sft --to preference")
+        yield "export ANTHROPIC_API_KEY=..."
+    if provider != "simulated":  # it is paid for: the price first, then a few rows to look at
+        yield "cai run cai.yaml --dry-run"
+        yield "cai run cai.yaml --limit 5"
+    yield "cai run cai.yaml"
+    yield "cai export cai.yaml --to sft --to preference"
 
 
 def _default_model(provider: str) -> str:
@@ -135,9 +146,11 @@ def _yaml(text: str) -> str:
 def _refuse_overwriting(paths: list[Path]) -> None:
     from cai_cli.errors import Fix
 
+    if (folder := paths[0].parent).is_file():
+        raise Fix(f"{folder} is a file, and `cai init` fills a folder", f"name a folder, such as: cai init {folder}-dataset")
     if problems := tuple((f"{path} is there already", "") for path in paths if path.exists()):
-        last = ("nothing was written", "choose another folder, or move these away")
-        raise Fix(f"{paths[0].parent} is in use", problems=(*problems, last))
+        last = (problems[-1][0], "nothing was written; choose another folder, or move these away")
+        raise Fix(f"{paths[0].parent} is in use", problems=(*problems[:-1], last))
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

@@ -109,7 +109,7 @@ def _lines(version: Version) -> Iterator[Line]:
     for path in version.files():
         for line in read_file(File(path, str(path)), otherwise=".jsonl"):
             if isinstance(line, Rejected):
-                raise _changed(line.where, line.reason)
+                raise _changed(version, line.where, line.reason)
             yield line
 
 
@@ -122,11 +122,12 @@ def _found(version: Version, line: Line) -> Found:
     try:
         return Found(stage, version.name, from_row(SHAPES[stage], line.row))
     except Reject as reject:
-        raise _changed(line.where, reject.detail) from reject
+        raise _changed(version, line.where, reject.detail) from reject
 
 
-def _changed(where: str, why: str) -> Fix:
-    return Fix(f"{where}: {why}", "a published file was changed; look at `cai verify`", Exit.INPUT)
+def _changed(version: Version, where: str, why: str) -> Fix:
+    hint = f"delete {version.path}, then run the command that made it again: its rows come back from the ledger"
+    return Fix(f"{where}: {why}; a published file was changed", hint, Exit.INPUT)
 
 
 def _of_id(newest: Iterable[Version], wanted: str) -> Iterator[Found]:

@@ -56,8 +56,15 @@ def _gathered(config: Any) -> dict[str, Any]:
     return {
         "output": str(config.output_path), "runs": history, "versions": _versions(config.output_path),
         "ledger": _ledger(config), "disk_free_bytes": shutil.disk_usage(_existing(config.output_path)).free,
-        "go_on": last["command"] if last and again else None,
+        "go_on": _go_on(last) if last and again else None,
     }  # fmt: skip
+
+
+def _go_on(run: dict[str, Any]) -> str:
+    from cai_cli.cli.summary import without_cap
+
+    command = str(run["command"])
+    return without_cap(command) if run.get("raise_cap") else command
 
 
 def _existing(path: Path) -> Path:
@@ -96,9 +103,11 @@ def _spending(path: Path, job: str) -> tuple[float, float]:
         finally:
             db.close()
     except sqlite3.Error as error:
-        raise Fatal(
-            f"the ledger cannot be read: {path}: {error}", "try again in a moment; check the disk and permissions", Exit.DISK
-        ) from error
+        from cai_cli.engine.ledger import DAMAGED
+
+        damaged = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+        hint = DAMAGED if damaged else "try again in a moment; check the disk and permissions"
+        raise Fatal(f"the ledger cannot be read: {path}: {error}", hint, Exit.DISK) from error
     return settled, unsettled
 
 

@@ -12,8 +12,10 @@ from cai_cli.config import Config
 from cai_cli.engine import plan, runs
 from cai_cli.engine.run import Summary
 from cai_cli.errors import Fix
-from cai_cli.reports.quantities import unpriced
+from cai_cli.reports.quantities import counted, unpriced
 from cai_cli.visible import on_one_line
+
+_CAP = "limits.budget_usd="
 
 
 def tell(config: Config, summary: Summary) -> None:
@@ -51,13 +53,13 @@ def _pointers(config: Config, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "written", str(here)
         yield "look", command_line("show", config) + (" --rejects" if rejected else "")
         yield "load", f'datasets.load_dataset("{here}", "{versioned[-1]}")'
-    elif rejected and (path := _stream_rejects(config)) is not None:
+    elif rejected and (path := stream_rejects(config)) is not None:
         yield "rejects", str(nearest(path))
     if summary.pruned:
-        yield "pruned", f"{len(summary.pruned)} older versions"
+        yield "pruned", counted(len(summary.pruned), "older version")
 
 
-def _stream_rejects(config: Config) -> Path | None:
+def stream_rejects(config: Config) -> Path | None:
     """Where the rejects of this process's streaming run went."""
     mine = [facts for facts in runs.all_of(config.state_path, config.output_path) if facts["pid"] == os.getpid()]
     path = config.state_path / "runs" / mine[-1]["run"] / "rejects.jsonl" if mine else None
@@ -78,3 +80,15 @@ def command_line(verb: str, config: Config) -> str:
     except Fix:
         same = False  # the file needs the flags that it was given
     return shlex.join(words if same else [*words, "-o", str(nearest(config.output_path))])
+
+
+def without_cap(command: str) -> str:
+    """A command line without the budget it was given: with it, it would stop at the same place again."""
+    words, kept = shlex.split(command), list[str]()
+    while words:
+        word = words.pop(0)
+        if word == "--budget-usd" or (word == "--set" and words and words[0].startswith(_CAP)):
+            words = words[1:]
+        elif not word.startswith(("--budget-usd=", f"--set={_CAP}")):
+            kept.append(word)
+    return shlex.join(kept)

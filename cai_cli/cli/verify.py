@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sys
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +17,10 @@ from cai_cli.cli._stage import ConfigFile, verb_app
 from cai_cli.errors import Exit, Fix
 
 if TYPE_CHECKING:
+    from cai_cli.config import Config
     from cai_cli.engine.versions import Version
 
-HELP = """Check every version of every stage: checksums, sizes, counts, ids, `latest`, dataset card. Changes nothing.
+HELP = """Check every version of every stage and export: checksums, sizes, counts, ids, `latest`, dataset card. Changes nothing.
 
 \b
 Examples:
@@ -60,11 +63,26 @@ def command(
     _print(checked, json)
     if checked.problems:
         from cai_cli.cli.errors import say
-        from cai_cli.cli.summary import command_line
 
-        say(f"hint: delete the folder of a damaged version, then run: {command_line('run', loaded)}; "
+        say(f"hint: delete the folder of a damaged version, then run: {' && '.join(_mending(checked, loaded))}; "
             "its rows come back from the ledger, nothing is paid twice")  # fmt: skip
         raise typer.Exit(Exit.INPUT)
+
+
+def _mending(checked: Check, config: Config) -> Iterator[str]:
+    """The command lines that make damaged stages and exports again."""
+    from cai_cli.cli.summary import command_line, nearest
+    from cai_cli.engine.plan import ORDER
+
+    if any(folder.name in ORDER for folder in checked.damaged):
+        yield command_line("run", config)
+    damaged = [folder for folder in checked.damaged if folder.name not in ORDER]
+    own = [f"--to {shlex.quote(folder.name)}" for folder in damaged if folder.parent != checked.output]
+    if own:
+        yield " ".join([command_line("export", config), *own])
+    elsewhere = [word for folder in damaged if folder.parent == checked.output for word in ("--to", folder.name)]
+    if elsewhere:  # -o named a folder that `cai export --out` wrote
+        yield shlex.join(["cai", "export", str(config.path), *elsewhere, "--out", str(nearest(checked.output))])
 
 
 def _print(checked: Check, as_json: bool) -> None:
@@ -73,37 +91,52 @@ def _print(checked: Check, as_json: bool) -> None:
     if as_json:
         import orjson
 
-        document = {"versions": checked.versions, "files": checked.files, "rows": checked.rows, "problems": checked.problems}
+        document = {"versions": checked.versions, "exports": checked.exports, "files": checked.files, "rows": checked.rows,
+                    "problems": checked.problems}  # fmt: skip
         sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         return
     for problem in checked.problems:
         typer.echo(on_one_line(f"{problem['path']}: {problem['what']}"))
     if not checked.problems:
-        typer.echo(f"{checked.versions:,} versions, {checked.files:,} files, {checked.rows:,} rows: all as their manifests say")
+        exports = f"{checked.exports:,} of them exports, " if checked.exports else ""
+        typer.echo(
+            f"{checked.versions:,} versions, {exports}{checked.files:,} files, {checked.rows:,} rows: all as their manifests say"
+        )
 
 
 class Check:
-    """Looks at every version in an output folder. Memory: one row, and 8 bytes for each row of a version."""
+    """Looks at every version in an output folder, exports among them. Memory: one row, and 8 bytes for each row of a version."""
 
     def __init__(self, output: Path) -> None:
-        self.output, self.shown = output.resolve(), output
+        self.output = output
         self.versions = self.files = self.rows = 0
+        self.exports = 0  # of the versions
         self.problems: list[dict[str, str]] = []
+        self.damaged: list[Path] = []  # folders of stages and exports that have a problem
 
     def run(self) -> None:
+        from cai_cli.engine.plan import ORDER
+
         for stage in self._stages():
+            before = len(self.problems)
             for version in self._readable(stage):
                 self.versions += 1
+                self.exports += stage.name not in ORDER
                 self._version(version)
             self._latest(stage)
+            if len(self.problems) > before:
+                self.damaged.append(stage)
 
     def _add(self, path: Path, what: str) -> None:
-        self.problems.append({"path": str(self.shown / path.relative_to(self.output)), "what": what})
+        self.problems.append({"path": str(path), "what": what})
 
     def _stages(self) -> list[Path]:
+        """The folders that hold versions, of stages and of exports."""
+        from cai_cli.engine.export import FOLDER
         from cai_cli.engine.versions import number_of
 
-        folders = sorted(self.output.iterdir()) if self.output.is_dir() else []
+        datasets = [folder for folder in (self.output, self.output / FOLDER) if folder.is_dir()]
+        folders = [folder for dataset in datasets for folder in sorted(dataset.iterdir())]
         return [folder for folder in folders if folder.is_dir() and any(number_of(item.name) for item in folder.iterdir())]
 
     def _readable(self, stage: Path) -> Iterator[Version]:
@@ -111,7 +144,7 @@ class Check:
 
         for path in sorted(path for path in stage.iterdir() if versions.number_of(path.name)):
             try:
-                version = versions.read(path)
+                version = replace(versions.read(path), path=path)  # as the user named it, wherever links lead
             except Fix:
                 self._add(path / versions.MANIFEST, "cannot be read, or was written by a newer cai")
                 continue
@@ -137,19 +170,16 @@ class Check:
 
     def _file(self, folder: Path, file: dict[str, Any]) -> bool:
         """One file against its entry. Gives: whether it is what the manifest says, byte for byte"""
+        from cai_cli.engine.export import change
+
         path, self.files = folder / file["name"], self.files + 1
         try:
-            with open(path, "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            size = path.stat().st_size
+            what = change(path, file)
         except OSError as error:
-            self._add(path, error.strerror or "cannot be read")
-            return False
-        if size != file["bytes"]:
-            self._add(path, f"{size:,} bytes, the manifest says {file['bytes']:,}")
-        elif digest != file["sha256"]:
-            self._add(path, "its sha256 is not the manifest's: it was changed")
-        return bool(size == file["bytes"] and digest == file["sha256"])
+            what = error.strerror or "cannot be read"
+        if what:
+            self._add(path, what)
+        return not what
 
     def _counts(self, version: Version) -> None:
         """Every row that came in is a row, rejected or filtered."""
@@ -189,7 +219,7 @@ class Check:
                 if isinstance(line, Rejected):
                     self._add(path, f"{line.where}: {line.detail or line.reason}")
                 else:
-                    yield str(line.row.get("id", ""))
+                    yield str(line.row.get("id", line.where))  # an export of another package may have none
         except Fix as fix:
             self._add(path, fix.message)  # compressed, and the sha256 is that of a damaged file
 
@@ -200,19 +230,19 @@ class Check:
         target = link.resolve()
         if not link.is_symlink() or target.parent != stage.resolve() or not number_of(target.name) or not target.is_dir():
             self._add(link, "names no version of this stage")
-        elif any(target.glob("*-of-*")) and not self._declared(stage.name, target.name):
-            self._add(self.output / "README.md", f"does not declare {stage.name}/{target.name}, so `datasets` does not find it")
+        elif any(target.glob("*-of-*")) and not self._declared(stage, target.name):
+            self._add(stage.parent / "README.md", f"does not declare {stage.name}/{target.name}, so `datasets` does not find it")
 
-    def _declared(self, stage: str, version: str) -> bool:
+    def _declared(self, stage: Path, version: str) -> bool:
         import yaml
 
         try:
-            _, _, rest = (self.output / "README.md").read_text("utf-8").partition("---\n")
+            _, _, rest = (stage.parent / "README.md").read_text("utf-8").partition("---\n")
             front = yaml.safe_load(rest.partition("\n---\n")[0])
-            paths = [file["path"] for one in front["configs"] if one["config_name"] == stage for file in one["data_files"]]
+            paths = [file["path"] for one in front["configs"] if one["config_name"] == stage.name for file in one["data_files"]]
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
             return False
-        return any(str(path).startswith(f"{stage}/{version}/") for path in paths)
+        return any(str(path).startswith(f"{stage.name}/{version}/") for path in paths)
 
 
 def _mark(row_id: str) -> int:

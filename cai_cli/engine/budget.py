@@ -10,8 +10,11 @@ from cai_cli.errors import Fatal, Fix
 from cai_cli.flow import Model, Reply, Request
 from cai_cli.prices import Price, price_of
 
-CHUNK = 32  # a lease is this many requests' worth, so that the ledger is not asked for every one
 FRAME_TOKENS, TURN_TOKENS = 64, 16  # around a request and around each turn
+
+
+class Spent(Fatal):
+    """The cap does not cover the next request; the same command would stop there again."""
 
 
 class Budget:
@@ -20,10 +23,8 @@ class Budget:
     def __init__(self, ledger: Ledger, cap_usd: float | None) -> None:
         self.ledger, self.cap_usd = ledger, cap_usd
         self.dollars = 0.0  # settled by this run
-        self._free = 0.0  # leased, not reserved
         self._reserved = 0  # requests that hold a reservation
-        self._leasing = asyncio.Lock()
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Future[None] | None = None  # resolved, and replaced, whenever one gives its reservation back
         self._prices: dict[tuple[object, ...], Price | None] = {}
 
     def price(self, model: Model) -> Price | None:
@@ -50,42 +51,51 @@ class Budget:
         return price.dollars(reply.tokens_in, reply.tokens_out, reply.tokens_cache_read, reply.tokens_cache_write)
 
     async def reserve(self, dollars: float) -> None:
-        """Set `dollars` aside. Waits for requests in flight to settle before giving up. Raises: Fatal: the budget is spent"""
+        """Set `dollars` aside, on disk. Waits for requests in flight to settle before giving up. Raises: Spent
+
+        One write of the ledger's groups for each request: what is set aside is then, at any moment, just what is in flight,
+        and that is all that a kill can cost.
+        """
         if self.cap_usd is None or dollars <= 0:
             return
-        while not self._take(dollars):
-            self._changed.clear()
-            async with self._leasing:
-                if self._take(dollars):
-                    return
-                await self._lease(dollars)
+        while not await self._lease(dollars):
+            pass
 
-    def _take(self, dollars: float) -> bool:
-        if self._free + 1e-12 < dollars:
-            return False
-        self._free -= dollars
-        self._reserved += 1
-        return True
-
-    async def _lease(self, dollars: float) -> None:
+    async def _lease(self, dollars: float) -> bool:
+        """Try once; where the cap does not allow it now, wait until something is given back."""
         assert self.cap_usd is not None
-        granted = await self.ledger.lease(max(dollars - self._free, dollars * CHUNK), self.cap_usd)
-        self._free += granted
-        if granted > 0 or self._free + 1e-12 >= dollars:
-            return
-        if self._reserved == 0:
-            raise Fatal(f"the budget of ${self.cap_usd:.2f} is spent",
-                        "raise limits.budget_usd (or --budget-usd), then run the same command again")  # fmt: skip
-        await self._changed.wait()
+        changed = self._changed = self._changed or asyncio.get_running_loop().create_future()
+        if await self.ledger.lease(dollars, self.cap_usd):
+            self._reserved += 1
+            return True
+        if not changed.done() and self._reserved == 0:
+            raise self._spent(dollars)
+        await asyncio.shield(changed)
+        return False
+
+    def _spent(self, dollars: float) -> Spent:
+        assert self.cap_usd is not None
+        gone = sum(self.ledger.spent())
+        what = f"the budget of {_exact(self.cap_usd)} does not cover the next request"
+        return Spent(f"{what}: {_exact(gone)} is spent or set aside, it may cost {_exact(dollars)}",
+                     "raise limits.budget_usd (or --budget-usd, or CAI_BUDGET_USD)")  # fmt: skip
 
     def settle(self, reserved: float, dollars: float) -> None:
-        """Give back what a request did not cost."""
+        """A request ended: it cost `dollars`, which the ledger has, and what was set aside for it is free again."""
         self.dollars += dollars
         if self.cap_usd is None or reserved <= 0:
             return
-        self._free += reserved - dollars
         self._reserved -= 1
-        self._changed.set()
+        self.ledger.unlease(reserved)
+        if self._changed is not None:
+            self._changed.set_result(None)
+            self._changed = None
+
+
+def _exact(dollars: float) -> str:
+    """With the digits that tell a price of one request from nothing: $5.00, $0.0021."""
+    cents = f"{dollars:.2f}"
+    return f"${cents}" if abs(float(cents) - dollars) < 5e-7 else f"${dollars:.4f}" if dollars >= 5e-4 else f"${dollars:.2g}"
 
 
 def _most_tokens_in(request: Request) -> int:

@@ -6,13 +6,17 @@ import errno
 import fcntl
 import os
 import re
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from cai_cli.errors import Exit, Fatal, Fix
 
+T = TypeVar("T")
 DISK_WAIT_S = 600.0  # how long a full disk is waited for before the run stops
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -49,35 +53,95 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` by `data`, wholly or not at all, also across a power loss."""
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
-    sync_folder(path.parent)
+    with naming(path):
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+        sync_folder(path.parent)
 
 
-def patiently(write: Callable[..., object], *arguments: object) -> None:
-    """Write, and while the disk is full wait up to ten minutes for somebody to make room. Raises: Fatal (exit 74)"""
-    deadline = time.monotonic() + DISK_WAIT_S
-    while True:
+@contextmanager
+def naming(file: object) -> Iterator[None]:
+    """Let what goes wrong inside say of which file: the system names it where one is opened, not where one is written."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
+
+
+class Patience:
+    """How long the writers of a run wait for room on a full disk, and the end of all their waits when the run stops."""
+
+    def __init__(self, wait_s: float = DISK_WAIT_S) -> None:
+        self.wait_s = wait_s
+        self._waits: dict[int, str] = {}  # by thread: what it waits for
+        self._over = threading.Event()
+
+    @property
+    def up_to(self) -> str:
+        return f"up to {self.wait_s / 60:.0f} min"
+
+    @property
+    def reason(self) -> str:
+        """What is waited for at the moment; empty: nothing."""
+        return next(iter(list(self._waits.values())), "")
+
+    def for_room(self, place: str | Path) -> str:
+        """A full disk as a reason. `place`: a file or folder on it"""
+        return f"{_fullness(place)}: waiting {self.up_to} for room"
+
+    def end(self) -> bool:
+        """Wait no more, now and later: whoever waits tries a last time. Gives: whether anybody waited"""
+        waited = bool(self._waits)
+        self._over.set()
+        return waited
+
+    def until_done(self, write: Callable[[], T], reason: Callable[[Exception], str]) -> T:
+        """Call `write` until it succeeds, once a second. `reason` says of an error what is waited for; empty: do not wait.
+
+        Raises: what `write` raised last
+        """
+        deadline = time.monotonic() + self.wait_s
         try:
-            write(*arguments)
-            return
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            if time.monotonic() > deadline:
-                raise disk_full(error.filename or ".") from error
-        time.sleep(1)
+            while True:
+                try:
+                    return write()
+                except (OSError, sqlite3.Error) as error:
+                    if not (why := reason(error)) or self._over.is_set() or time.monotonic() > deadline:
+                        raise
+                self._waits[threading.get_ident()] = why
+                self._over.wait(1)
+        finally:
+            self._waits.pop(threading.get_ident(), None)
+
+
+def patiently(patience: Patience, write: Callable[..., T], *arguments: object) -> T:
+    """Write files; a full disk is waited for. Raises: Fatal (exit 74): it is still full"""
+
+    def reason(error: Exception) -> str:
+        return patience.for_room(error.filename or ".") if isinstance(error, OSError) and error.errno in FULL else ""
+
+    try:
+        return patience.until_done(lambda: write(*arguments), reason)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise disk_full(error.filename or ".") from error
 
 
 def disk_full(place: str | Path) -> Fatal:
-    """What to say of a full disk. `place`: a file or folder on it"""
+    """What to say of a full disk that was waited for long enough. `place`: a file or folder on it"""
+    hint = "make room, then run the same command again; every reply that was written is kept"
+    return Fatal(_fullness(place), hint, code=Exit.DISK)
+
+
+def _fullness(place: str | Path) -> str:
     folder = Path(place) if Path(place).is_dir() else Path(place).parent
     free = os.statvfs(folder)
-    return Fatal(f"the disk of {folder} is full ({free.f_bavail * free.f_frsize >> 20} MB free)",
-                 "make room, then run the same command again; every reply that was written is kept", code=Exit.DISK)  # fmt: skip
+    return f"the disk of {folder} is full ({free.f_bavail * free.f_frsize >> 20} MB free)"
 
 
 def sync_folder(path: Path) -> None:

@@ -70,6 +70,7 @@ class Asker:
         self.ledger, self.budget, self.pace_for, self.connect, self.clock = ledger, budget, pace_for, connect, clock
         self.counts: defaultdict[str, Counts] = defaultdict(Counts)
         self.trouble: Counter[str] = Counter()  # what was retried, by kind
+        self.said: dict[str, str] = {}  # by kind: the server and its latest failure
         self.systemic = Systemic()
         self.refused: set[str] = set()  # reasons of this run's provisional failures
         self.stopping = False
@@ -146,13 +147,13 @@ class Asker:
                 return reject
             except Retry as retry:
                 tries += 1
-                self._note_retry(request, retry)
+                self._note_retry(request, retry, provider.host)
                 unreadable += retry.kind == "protocol"
                 if unreadable >= PROTOCOL_TRIES:
                     failure = Reject("protocol_error", retry.detail, UNREADABLE)
                     await self.ledger.fail(key, request, failure)
                     return failure
-                await pace.failed(retry, tries)
+                await pace.failed(retry, tries, provider.host)
 
     async def _send(self, key: bytes, request: Request, pace: Pace, provider: Provider, first: bool) -> Reply:
         reserved, dollars = self.budget.most(request), 0.0
@@ -164,7 +165,7 @@ class Asker:
                 pace.succeeded()
                 self.systemic.answered()
                 dollars = self.budget.cost(request.model, reply)
-                await self.ledger.put(key, request, reply, provider.host, dollars)
+                await self._keep(key, request, reply, provider.host, dollars)
             self._count(request, reply, dollars)
             return reply
         except Reject as reject:
@@ -195,6 +196,13 @@ class Asker:
             # The slot is free before the commit: held through it, 64 slots would carry about 2,000 requests a second.
             pace.leave()
 
+    async def _keep(self, key: bytes, request: Request, reply: Reply, host: str, dollars: float) -> None:
+        try:
+            await self.ledger.put(key, request, reply, host, dollars)
+        except Exception:
+            self.in_flight += 1  # stays counted: it is paid for, and not on disk
+            raise
+
     @contextmanager
     def _flight(self) -> Iterator[None]:
         self.in_flight += 1
@@ -216,9 +224,10 @@ class Asker:
             await self.ledger.void_failures(reject.signature)
             raise
 
-    def _note_retry(self, request: Request, retry: Retry) -> None:
+    def _note_retry(self, request: Request, retry: Retry, host: str) -> None:
         self.counts[request.stage].retries += 1
         self.trouble[retry.kind] += 1
+        self.said[retry.kind] = f"{host}: {retry.detail.removeprefix(f'{host}: ')}"
 
     def _count(self, request: Request, reply: Reply, dollars: float) -> None:
         counts = self.counts[request.stage]

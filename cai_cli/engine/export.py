@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from cai_cli.engine.shards import Layout, Made, Staging
 from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import Exit, Fix
 from cai_cli.exports import Dialect, Left
+
+FOLDER = "export"  # in the output, where --out names no other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +55,11 @@ def export(
     """Write the newest rows of a dataset in the shape that a trainer takes.
 
     Takes: `to`: sft, preference, or what another package adds; `out`: the dataset's folder, OUTPUT/export by default
-    Raises: Fix: no such export, nothing to make it of (exit 65), a folder that is something else; Held
+    Raises: Fix: no such export, a folder that is something else; with exit 65: no source, or one that was changed; Held
     """
     making = _Export(to, exports.find(to))
     source_of(config, to)  # before a folder is made for nothing
-    folder = out or config.output_path / "export"
+    folder = out or config.output_path / FOLDER
     _refuse_dataset(folder)
     disk.probe(folder)
     with locked(_lock(config, folder), if_locked, command):
@@ -71,6 +74,42 @@ def source_of(config: Config, to: str) -> Version:
         what = f"{config.output_path} holds no {' nor '.join(reads)} yet, which the export '{to}' is made of"
         raise Fix(what, f"run `cai run {config.path}` first, or only `cai {reads[-1]} {config.path}`", Exit.INPUT)
     return version
+
+
+def change(path: Path, file: Mapping[str, Any]) -> str:
+    """What is not as it was when a file was published; empty: nothing, byte for byte.
+
+    Takes: `file`: its entry in the manifest
+    Raises: OSError: it cannot be read
+    """
+    if (size := path.stat().st_size) != file["bytes"]:
+        return f"{size:,} bytes, the manifest says {file['bytes']:,}"
+    with open(path, "rb") as stream:
+        same = hashlib.file_digest(stream, "sha256").hexdigest() == file["sha256"]
+    return "" if same else "its sha256 is not the manifest's: it was changed"
+
+
+def _refuse_changed(config: Config, source: Version) -> None:
+    """People train on an export: rows that nobody published must not get into one. Raises: Fix (exit 65)"""
+    folder = config.output_path / source.path.parent.name / source.name
+    changed = [
+        folder / file["name"] for file in source.manifest["files"] if file["shard"] is not None and _is_changed(folder, file)
+    ]
+    if changed:
+        hint = "delete that version's folder, then run the same command that made it: its rows come back from the ledger"
+        *others, last = (f"{path} was changed since it was published" for path in changed)
+        raise Fix(last, hint, Exit.INPUT, (*((one, "") for one in others), (last, hint)))
+
+
+def _is_changed(folder: Path, file: Mapping[str, Any]) -> bool:
+    path = folder / file["name"]
+    try:
+        return bool(change(path, file))
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        what = f"{path} cannot be read: {error.strerror}"
+        raise Fix(what, "check its permissions and the disk, then run the same command again", Exit.INPUT) from error
 
 
 def _refuse_dataset(folder: Path) -> None:
@@ -98,6 +137,7 @@ def _exported(config: Config, making: _Export, source: Version, folder: Path) ->
 
 
 def _write(config: Config, making: _Export, lineage: Lineage, feed: Feed, layout: Layout, folder: Path) -> Version:
+    _refuse_changed(config, feed.parents[0])
     # Not beside the staging of runs: what a run that stopped has staged there must outlive this.
     place = folder / ".cai" / "staging" / fingerprint([lineage.fingerprint])[:16]
     staging = Staging(place, [making.name], layout)

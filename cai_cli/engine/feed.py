@@ -6,19 +6,20 @@ import hashlib
 import itertools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from cai_cli.engine.disk import private_opener
+from cai_cli.engine.files import STDIN, header_hint, shown
 from cai_cli.engine.inputs import group_by_prompt, read_rows
-from cai_cli.engine.versions import Version, fingerprint
+from cai_cli.engine.versions import REMAKE, Version
 from cai_cli.errors import Exit, Fix
 from cai_cli.records import Rejected
 
-STDIN = "stdin"
+REASONS = 10  # in a message
 
 
 class Unit(NamedTuple):
@@ -54,7 +55,7 @@ def from_reader(read: Callable[[], Iterable[Any]], size: int, limit: int | None,
     digest, prompts, rejects, seen = hashlib.sha256(b"%d" % size), 0, list[Rejected](), _Seen()
     for group in _limited(read(), limit):
         if isinstance(group, Rejected):
-            rejects.append(_placed(group))
+            rejects.append(group)
             continue
         prompts += 1
         if check:
@@ -62,7 +63,7 @@ def from_reader(read: Callable[[], Iterable[Any]], size: int, limit: int | None,
         for row in group:
             digest.update(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
     if not prompts:
-        raise _nothing_usable(name, rejects)
+        raise _nothing_usable(shown(name), rejects, check)
 
     def units() -> Iterator[Unit]:
         usable = (group for group in _limited(read(), limit) if not isinstance(group, Rejected))
@@ -71,12 +72,6 @@ def from_reader(read: Callable[[], Iterable[Any]], size: int, limit: int | None,
     # the file's own name and line: the same input reached by another path is the same input
     digest.update(orjson.dumps([reject.where.rpartition("/")[2] for reject in rejects]))
     return Feed(units, prompts, -(-prompts // size), digest.hexdigest(), rejects)
-
-
-def _placed(reject: Rejected) -> Rejected:
-    """A spooled line is a line of stdin: the spool's path is another one in every run."""
-    name, _, line = reject.where.rpartition("/")[2].rpartition(":")
-    return replace(reject, where=f"{STDIN}:{line}") if name == STDIN else reject
 
 
 def _limited(groups: Iterable[Any], limit: int | None) -> Iterator[Any]:
@@ -113,13 +108,33 @@ class _Seen:
         return found
 
 
-def _nothing_usable(name: str, rejects: Sequence[Rejected]) -> Fix:
+def _nothing_usable(name: str, rejects: Sequence[Rejected], of_a_stage: bool) -> Fix:
+    """Every reason once, with the first row that has it and how many more do."""
     if not rejects:
         return Fix(f"{name} holds no rows", "nothing was asked; check prompts.path or -i", Exit.INPUT)
-    first = tuple((f"{reject.where}: {reject.reason}: {reject.detail}", "") for reject in rejects[:10])
-    return Fix(
-        f"{name} holds no usable row", "", Exit.INPUT, ((f"{name} holds no usable row; the first reasons follow", ""), *first)
-    )
+    places: dict[tuple[str, str], list[str]] = {}
+    for reject in rejects:
+        places.setdefault((reject.reason, reject.detail), []).append(reject.where)
+    said = [f"{_first_of(where)}: {reason}: {detail}".removesuffix(": ") for (reason, detail), where in places.items()]
+    first = [(message, "") for message in said[:REASONS]]
+    hint = header_hint(name) + _what_to_give([reason for reason, _ in places], of_a_stage)
+    head = (f"{name} holds no usable row", "")
+    return Fix(head[0], hint, Exit.INPUT, (head, *first[:-1], (first[-1][0], hint)))
+
+
+def _first_of(places: Sequence[str]) -> str:
+    return f"{places[0]} and {len(places) - 1:,} more" if len(places) > 1 else places[0]
+
+
+def _what_to_give(reasons: Sequence[str], of_a_stage: bool) -> str:
+    if "not_json" in reasons or "not_an_object" in reasons:
+        return 'a file of rows holds one JSON object a line, as in {"prompt": "..."}'
+    if of_a_stage:
+        return "this stage reads rows that a stage before it wrote, such as those of: cai generate CONFIG -o - > rows.jsonl"
+    if "missing_column" in reasons:
+        return ("prompts: name their column with --set prompts.column=NAME; pairs have response_a and response_b, or chosen and "
+                "rejected; debias reads what `cai label-pairs` wrote")  # fmt: skip
+    return "mend these rows, or give others with -i"
 
 
 def from_version(version: Version, shape: type[Any], limit: int | None) -> Feed:
@@ -128,19 +143,17 @@ def from_version(version: Version, shape: type[Any], limit: int | None) -> Feed:
     def units() -> Iterator[Unit]:
         return itertools.islice(_version_units(version, shape), limit)
 
-    prompts = min(version.manifest["prompts"], limit or version.manifest["prompts"])
-    return Feed(units, prompts, version.shards, fingerprint([version.fingerprint, limit]), [], (version,))
+    prompts = int(version.manifest["prompts"])
+    limit = limit if limit is not None and limit < prompts else None  # one that cuts nothing changes nothing
+    # the version itself is a parent, which the lineage holds: only what is taken of it is told here
+    return Feed(units, limit or prompts, version.shards, f"limit {limit}" if limit else "", [], (version,))
 
 
 def _version_units(version: Version, shape: type[Any]) -> Iterator[Unit]:
     for shard in range(version.shards):
         for group in group_by_prompt(read_rows(shape, version.files(shard))):
             if isinstance(group, Rejected):
-                raise Fix(
-                    f"{group.where}: {group.reason}: {group.detail}",
-                    "a published shard was changed; look at `cai verify`",
-                    Exit.INPUT,
-                )
+                raise Fix(f"{group.where}: {group.reason}: {group.detail}; a published file was changed", REMAKE, Exit.INPUT)
             yield Unit(shard, group)
 
 

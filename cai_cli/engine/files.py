@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from cai_cli.engine.formats import BLANK, BOM, CHUNK, READERS, Rows, damaged
 from cai_cli.errors import Exit, Fix
 
+STDIN = "stdin"  # where a run spools it, in the run's folder, and what it is called
 PACKED = 2048  # bytes of zstd taken at a time: in a bomb they become 60 MB
 
 
@@ -21,15 +22,28 @@ class File(NamedTuple):
     name: str  # as the user wrote it: what is shown and kept must not depend on where the project lies
 
 
+def shown(name: str) -> str:
+    """A path as people know it. The spool's own is another one in every run."""
+    path = Path(name)
+    spooled = path.name == STDIN and path.parent.parent.name == "runs" and (path.parent / "run.json").exists()
+    return STDIN if spooled else name
+
+
+def header_hint(name: str) -> str:
+    """What is to be known of columns in a file of that name."""
+    is_table = _suffix(Path(name)) in (".csv", ".tsv")
+    return "the first line of a CSV is taken as its header; " if is_table else ""
+
+
 def find_files(path: Path, name: str) -> list[File]:
     """The file, or a folder's files in the order of their names; hidden ones, _manifest.json and the like are left out.
 
     Raises: Fix (exit 65): there is nothing of that name, or nothing in the folder that can be read
     """
     if not path.exists():
-        raise Fix(f"there is no file or folder '{name}'", "check the path; it is relative to the config", Exit.INPUT)
+        raise Fix(f"there is no file or folder '{name}'", "check the path; it is relative to where you are", Exit.INPUT)
     if path.is_file():
-        return [File(path, name)]
+        return [File(path, shown(name))]
     if not path.is_dir():
         raise Fix(f"'{name}' is no regular file, and input is read twice", "pipe it in, with -i -", Exit.INPUT)
     found = [File(item, f"{name.rstrip('/')}/{item.name}") for item in sorted(path.iterdir()) if _is_data(item)]

@@ -6,6 +6,8 @@ Every reader is a generator that can be called again and then gives the same; ea
 from __future__ import annotations
 
 import hashlib
+import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,10 @@ import orjson
 
 from cai_cli import chance
 from cai_cli.engine import shapes
-from cai_cli.engine.files import find_files, read_file
+from cai_cli.engine.files import find_files, header_hint, read_file, shown
 from cai_cli.engine.formats import Line, Rows
 from cai_cli.errors import Exit, Fatal, Fix, Reject
-from cai_cli.records import Pair, Prompt, Rejected, from_row
+from cai_cli.records import Chain, Pair, Prompt, Rejected, Sample, from_row
 from cai_cli.settings import PromptsSection
 
 R = TypeVar("R")
@@ -65,15 +67,52 @@ def read_rows(shape: type[R], paths: Iterable[Path]) -> Iterator[R | Rejected]:
 
     Raises: Fix (exit 65): no file, a damaged file, or files without any row
     """
-    empty, shown = True, ""
+    empty, first = True, ""
     for path in paths:
         for file in find_files(path, str(path)):
-            shown = shown or file.name
+            first = first or file.name
             for line in read_file(file, otherwise=".jsonl"):
+                if empty and isinstance(line, Line):
+                    _check_kind(shape, line, file.name)
                 empty = False
                 yield line if isinstance(line, Rejected) else _record(shape, line)
-    if empty and shown:
-        raise _no_rows(shown)
+    if empty and first:
+        raise _no_rows(first)
+
+
+def _check_kind(shape: type[Any], line: Line, name: str) -> None:
+    """Refuse a file whose first row is of another stage: what is true of it is true of all, and none would be of use."""
+    there = "" if "votes" in line.row else " (prompts become samples by: cai generate CONFIG -i FILE)"
+    if shape in (Sample, Chain) and "response" not in line.row:
+        what = f"{name}: these rows have no 'response', which critique, revise and label-pairs read"
+        raise Fix(what, f"give rows that `cai generate CONFIG -o -` writes{there}", Exit.INPUT)
+    if shape is Chain and "rounds" not in line.row:
+        raise Fix(f"{name}: no row has an open round, which revise closes", "run `cai critique` on these rows first", Exit.INPUT)
+
+
+def check_kind(stage: str, path: Path) -> None:
+    """Refuse rows that a stage would read and do nothing with: revise without an open round, debias without a vote.
+
+    Takes: a stage's name, what -i names   Raises: Fix (exit 65)
+    """
+    if stage not in ("revise", "debias"):
+        return
+    column = "rounds" if stage == "revise" else "votes"
+    rows = (line.row for file in find_files(path, str(path)) for line in read_file(file) if isinstance(line, Line))
+    first = next(rows, {column: True})
+    if stage == "debias" and column not in first:
+        what = f"{path}: these rows have no 'votes', which cai debias reads"
+        raise Fix(what, "make them: cai label-pairs CONFIG -i FILE -o - > votes.jsonl", Exit.INPUT)
+    if stage == "revise" and "response" in first and not any(_is_open(row) for row in itertools.chain([first], rows)):
+        raise Fix(f"{path}: no row has an open round, which revise closes", "run `cai critique` on these rows first", Exit.INPUT)
+
+
+def _is_open(row: dict[str, Any]) -> bool:
+    """Whether this may be a chain with an open round; what is no chain at all is for the reader to reject."""
+    try:
+        return from_row(Chain, row).open_round is not None
+    except Reject:
+        return False
 
 
 def _record(shape: type[R], line: Line) -> R | Rejected:
@@ -159,7 +198,7 @@ def _shuffled(items: Iterable[R | Rejected], place: Callable[[Any], float]) -> I
 
 
 def _no_rows(name: str) -> Fix:
-    return Fix(f"{name} holds no rows", "nothing was asked; check what should have written it", Exit.INPUT)
+    return Fix(f"{shown(name)} holds no rows", "nothing was asked; check what should have written it", Exit.INPUT)
 
 
 def _files(path: str, folder: Path) -> Rows:
@@ -173,6 +212,7 @@ def _dataset(settings: PromptsSection, folder: Path) -> Rows:
         raise Fix("prompts: neither path nor dataset is set", "set prompts.path, or give -i FILE", Exit.INPUT)
     import datasets
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it says of every retry what we say once, at the end
     name = settings.dataset
     source = str(folder / name) if (folder / name).is_dir() else name
     try:
@@ -194,6 +234,8 @@ class _NamedColumns:
 
     def __init__(self, settings: PromptsSection) -> None:
         kind = () if settings.kind in shapes.KINDS else (settings.kind,)
+        self.name = shown(settings.path or settings.dataset or "")
+        self.asked_for: dict[str | None, str] = {settings.column: "column", **dict.fromkeys(kind, "kind")}
         self.missing = dict.fromkeys([*filter(None, [settings.column]), *kind, *settings.keep])
         self.there: list[str] = []  # the first row's columns
 
@@ -203,9 +245,16 @@ class _NamedColumns:
             del self.missing[name]
 
     def check(self) -> None:
-        problems = tuple((f"prompts: {shapes.missing(name, self.there)}", "") for name in self.missing)
-        if problems and self.there:
-            raise Fix(problems[0][0], "name a column that the input has", Exit.INPUT, problems)
+        if not self.missing or not self.there:
+            return
+        problems = [(f"{self.name}: {shapes.missing(name, self.there)}", self._hint(name)) for name in self.missing]
+        raise Fix(*problems[0], Exit.INPUT, tuple(problems))
+
+    def _hint(self, name: str) -> str:
+        key = self.asked_for.get(name, "keep")
+        value = "[NAME, ...]" if key == "keep" else "NAME"
+        also = ", or --set prompts.kind=harmful for all rows" if key == "kind" else ""
+        return f"{header_hint(self.name)}name one that is there: --set prompts.{key}={value}{also}"
 
 
 class _Ids:

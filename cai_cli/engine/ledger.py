@@ -18,12 +18,15 @@ from typing import Any
 
 import orjson
 
-from cai_cli.engine.disk import DISK_WAIT_S, disk_full, make_private, one_at_a_time, refuse_network_filesystem
+from cai_cli.engine.disk import Patience, disk_full, make_private, one_at_a_time, refuse_network_filesystem
 from cai_cli.errors import Exit, Fatal, Fix, Reject
 from cai_cli.flow import Outcome, Reply, Request
 
 SCHEMA_VERSION = 1
 GROUP_S = 0.01
+CLOSED = "mend its permissions, or set `state:` to another folder"
+DAMAGED = ("it is damaged: move it away with its -wal and -shm; published versions are safe; replies that are only in it are "
+           "asked and paid for again")  # fmt: skip
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, stage TEXT, row TEXT, model TEXT, host TEXT,
@@ -35,7 +38,8 @@ CREATE TABLE IF NOT EXISTS spending (run TEXT PRIMARY KEY, job TEXT, leased REAL
 _PUT = "INSERT OR IGNORE INTO replies (key, stage, row, model, host, mode, run, at, dollars, reply) VALUES (?,?,?,?,?,?,?,?,?,?)"
 _FAIL = """INSERT OR REPLACE INTO failures (key, stage, row, reason, detail, signature, run, at, provisional)
   VALUES (?,?,?,?,?,?,?,?,1)"""
-_SETTLE = "UPDATE spending SET settled = settled + ?, leased = max(leased, settled + ?) WHERE run = ?"
+# leased is what is settled and what is set aside: between a reply's commit and the return of its reservation a little too much
+_SETTLE = "UPDATE spending SET settled = settled + ?, leased = leased + ? WHERE run = ?"
 
 
 def key_of(request: Request) -> bytes:
@@ -56,8 +60,8 @@ class _Write:
 class Ledger:
     """The ledger of one state folder, opened by one process for one run."""
 
-    def __init__(self, path: Path, run: str, job: str) -> None:
-        """Open or create. `job` names the output that money is counted for.
+    def __init__(self, path: Path, run: str, job: str, patience: Patience | None = None) -> None:
+        """Open or create. `job` names the output that money is counted for; `patience`: how a full disk is waited for.
 
         Raises: Fix: a network file system, a ledger of a newer version, no permission
         """
@@ -65,7 +69,7 @@ class Ledger:
         refuse_network_filesystem(path.parent)
         self._reader, self._writer = self._open()
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
-        self._impatient = threading.Event()  # the end, or a disk that was waited for already: fail at once
+        self.patience = patience or Patience()
         self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
         self._thread.start()
 
@@ -78,7 +82,8 @@ class Ledger:
                 self._prepare(reader)
                 return reader, self._connect()
         except (OSError, sqlite3.Error) as error:
-            hint = "mend its permissions, or set `state:` to another folder"
+            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            hint = DAMAGED if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) else CLOSED
             raise Fix(f"the ledger {self.path} cannot be opened: {error}", hint, Exit.DISK) from error
 
     def _connect(self) -> sqlite3.Connection:
@@ -129,17 +134,26 @@ class Ledger:
         """Count money that may have been billed without a reply (a timeout)."""
         await self._submit(lambda db: db.execute(_SETTLE, (dollars, dollars, self.run)))
 
-    async def lease(self, dollars: float, cap: float) -> float:
-        """Set up to `dollars` of the job's remaining budget aside for this run. Gives: what was left, at most `dollars`."""
+    async def lease(self, dollars: float, cap: float) -> bool:
+        """Set `dollars` of the job's budget aside for this run, if so much is left under the cap. Gives: whether it was"""
 
-        def job(db: sqlite3.Connection) -> float:
+        def job(db: sqlite3.Connection) -> bool:
             (taken,) = db.execute("SELECT coalesce(sum(leased), 0) FROM spending WHERE job = ?", (self.job,)).fetchone()
-            granted: float = max(0.0, min(dollars, cap - taken))
-            db.execute("UPDATE spending SET leased = leased + ? WHERE run = ?", (granted, self.run))
-            return granted
+            fits: bool = taken + dollars <= cap + 1e-9
+            if fits:
+                db.execute("UPDATE spending SET leased = leased + ? WHERE run = ?", (dollars, self.run))
+            return fits
 
-        granted: float = await self._submit(job)
+        granted: bool = await self._submit(job)
         return granted
+
+    def unlease(self, dollars: float) -> None:
+        """Give back what was set aside. Returns at once; it is written before any lease that is asked for later."""
+        back = "UPDATE spending SET leased = max(settled, leased - ?) WHERE run = ?"
+        written = self._enqueue(lambda db: db.execute(back, (dollars, self.run)))
+        written.add_done_callback(
+            lambda future: future.cancelled() or future.exception()
+        )  # a disk failure stops the run elsewhere
 
     async def release(self) -> None:
         """A clean end: what was set aside and not spent goes back."""
@@ -153,7 +167,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write what is queued, and stop; a disk that is full now is not waited for."""
-        self._impatient.set()
+        self.patience.end()
         self._queue.put(None)
         self._thread.join()
         self._writer.close()
@@ -162,10 +176,13 @@ class Ledger:
     # One thread owns the writing connection; every group is one transaction.
 
     async def _submit(self, job: Job) -> Any:
+        return await self._enqueue(job)
+
+    def _enqueue(self, job: Job) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._queue.put(_Write(job, future, loop))
-        return await future
+        return future
 
     def _write_forever(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -186,24 +203,20 @@ class Ledger:
 
     def _commit_or_fail(self, db: sqlite3.Connection, group: list[_Write]) -> None:
         try:
-            results: list[Any] = self._commit_patiently(db, group)
+            # paid replies stay in memory while somebody makes room
+            results: list[Any] = self.patience.until_done(lambda: self._commit(db, group), self._waits_for)
         except Exception as error:  # handed to whoever waits for the group: the thread must live, or they would wait for ever
-            self._impatient.set()
+            self.patience.end()  # what was waited for already is not waited for again
             failure = _disk_failure(error, self.path) if isinstance(error, sqlite3.Error) else error
             self._answer(group, [failure] * len(group))
         else:
             self._answer(group, results)
 
-    def _commit_patiently(self, db: sqlite3.Connection, group: list[_Write]) -> list[Any]:
-        deadline = time.monotonic() + DISK_WAIT_S
-        while True:
-            try:
-                return self._commit(db, group)
-            except sqlite3.OperationalError as error:
-                # paid replies stay in memory while somebody makes room
-                waiting = error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY) and time.monotonic() < deadline
-                if not waiting or self._impatient.wait(1):
-                    raise
+    def _waits_for(self, error: Exception) -> str:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_BUSY:
+            return f"another process holds the ledger {self.path}: waiting {self.patience.up_to}"
+        return self.patience.for_room(self.path) if code == sqlite3.SQLITE_FULL else ""
 
     def _commit(self, db: sqlite3.Connection, group: list[_Write]) -> list[Any]:
         db.execute("BEGIN IMMEDIATE")

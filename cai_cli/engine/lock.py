@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from cai_cli.config import Config
 from cai_cli.engine.disk import make_private
 from cai_cli.engine.versions import fingerprint
 from cai_cli.errors import Exit, Fatal
+from cai_cli.visible import on_one_line
 
 IfLocked = Literal["wait", "fail", "skip"]
 
@@ -27,21 +29,31 @@ class Held(Fatal):
 
 
 def lock_file(config: Config) -> Path:
-    """The output's lock; a state folder that several outputs share holds one for each."""
+    """The output's lock, whatever path leads to it and wherever its ledger is."""
+    return config.output_path.resolve() / ".cai" / "lock"
+
+
+def lock_files(config: Config) -> list[Path]:
+    """All locks of a run: the output's and, where `state` is on another disk because the output's may not lock, one there."""
     if config.state is None:
-        return config.state_path / "lock"
-    return config.state_path / f"lock-{fingerprint(str(config.output_path.absolute()))[:16]}"
+        return [lock_file(config)]
+    mark = fingerprint(str(config.output_path.resolve()))[:16]
+    return [lock_file(config), config.state_path / f"lock-{mark}"]
 
 
 @contextmanager
 def locked(path: Path, if_locked: IfLocked, command: str) -> Iterator[None]:
-    """Hold the lock file. Raises: Held, which says who holds it and since when"""
+    """Hold the lock file; with `wait`, say on stderr who is waited for. Raises: Held, which says who holds it and since when"""
     make_private(path)
     with open(path, "r+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if if_locked == "wait" else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Held(f"this output is held by {_holder(path)}", "wait for it, or use --if-locked wait|skip") from error
+            if if_locked != "wait":
+                raise Held(f"this output is held by {_holder(path)}", "wait for it, or use --if-locked wait|skip") from error
+            sys.stderr.write(f"cai: waiting for {on_one_line(_holder(path))}\n")
+            sys.stderr.flush()
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         file.truncate()
         since = time.strftime("%Y-%m-%d %H:%M:%S")

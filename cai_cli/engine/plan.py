@@ -55,7 +55,7 @@ class Step:
         config = {
             "settings": self.settings.model_dump(mode="json", exclude={"model", "labelers"}),
             "models": [(model.provider, model.name, model.params) for model in self.models],
-            "labelers": [labeler.name for labeler in getattr(self.settings, "labelers", [])],
+            "labelers": [name for name, _ in getattr(self.stage, "labelers", [])],
             "seed": self.seed, "draw_offset": self.draw_offset, "retry_truncated": getattr(self.stage, "retry_truncated", False),
         }  # fmt: skip
         return {
@@ -132,14 +132,31 @@ def _label_pairs(config: Config) -> Step:
     constitution = _constitution(config, settings.principles)
     template = prompts.find(settings.template, "label", config.folder)
     default = config.model_for(settings)
+    if settings.pairs == "given" and config.section(generate.Settings) is not None:
+        hint = "give them a config of their own, without generate, critique and revise"
+        raise Fix(f"{config.path}: label_pairs: given pairs cannot be made from samples", hint)
     judges = {one.name: one.model.over(default) if one.model else default for one in settings.labelers} or {"main": default}
     labelers = [(name, section.model()) for name, section in judges.items()]
-    flow = label_pairs.LabelPairs(settings, constitution, template, labelers, config.seed, config.draw_offset)
+    _distinct(config, labelers)
+    retry = default.retry_truncated
+    flow = label_pairs.LabelPairs(settings, constitution, template, labelers, config.seed, config.draw_offset, retry)
     models = tuple(model for _, model in labelers)
     return Step(
         name="label-pairs", settings=settings, stage=flow, models=models, template=template, constitution=constitution,
         **_common(config),
     )  # fmt: skip
+
+
+def _distinct(config: Config, labelers: Sequence[tuple[str, Model]]) -> None:
+    """Two labelers that ask the very same thing are one, bought once: copies of a vote, not a panel."""
+    seen: dict[str, str] = {}
+    for name, model in labelers:
+        other = seen.setdefault(versions.fingerprint([model.provider, model.name, model.params]), name)
+        if other != name:
+            raise Fix(
+                f"{config.path}: label_pairs: labelers '{other}' and '{name}' ask the same model with the same settings",
+                "give one another model, or raise label_pairs.votes to ask one model more often",
+            )
 
 
 def _debias(config: Config) -> Step:
@@ -183,7 +200,7 @@ def feed_of(config: Config, steps: Sequence[Step], given: Path | None, limit: in
         return _prompts(read_pairs, _source(config, given), config, limit)
     if given is not None:
         return given_rows(first.name, given, config, limit)
-    version = _parent(config.output_path, first.name)
+    version = _parent(config.output_path, [step.name for step in steps])
     return from_version(version, SHAPES[version.path.parent.name], limit)
 
 
@@ -212,9 +229,17 @@ def _source(config: Config, given: Path | None) -> PromptsSection:
 def given_rows(name: str, path: Path, config: Config, limit: int | None) -> Feed:
     """Rows that -i names, for a stage that does not read prompts. Raises: Fix (exit 65)"""
     if name == "debias":
-        return _prompts(read_pairs, _source(config, path), config, limit)
+        return pairs_feed(path, config, limit)
     shape = Chain if name == "revise" or _has_rounds(path) else Sample
     return from_reader(lambda: group_by_prompt(read_rows(shape, [path])), config.shards.rows, limit, str(path))
+
+
+def pairs_feed(path: Path, config: Config, limit: int | None = None) -> Feed:
+    """Pairs with votes, of a file. What the config says of prompts (columns, limit, shuffle) is not said of these."""
+    source = PromptsSection(path=str(path), gold=config.prompts is not None and config.prompts.gold)
+    return from_reader(
+        lambda: group_by_prompt(read_pairs(source, Path(), config.seed)), config.shards.rows, limit, str(path), check=False
+    )
 
 
 def _has_rounds(path: Path) -> bool:
@@ -223,9 +248,11 @@ def _has_rounds(path: Path) -> bool:
     return "rounds" in next(rows, {})
 
 
-def _parent(output: Path, name: str) -> Version:
-    """The version that a single command reads."""
-    found = {stage: version for stage in _READS[name] if (version := versions.latest(output, stage)) is not None}
+def _parent(output: Path, names: Sequence[str]) -> Version:
+    """The version that a command reads which begins after the prompts."""
+    name = names[0]
+    reads = ("generate",) if name == "critique" and "revise" in names else _READS[name]  # all rounds, from the first one on
+    found = {stage: version for stage in reads if (version := versions.latest(output, stage)) is not None}
     if not found:
         wanted = _READS[name][-1]
         raise Fix(

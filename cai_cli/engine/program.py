@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -101,15 +102,16 @@ def looped(critique: Stage, revise: Stage) -> Part:
     return part
 
 
-def paired(pairs_of: Callable[[Sequence[Sample]], list[Pair]], label: Stage) -> Part:
+def paired(pairs_of: Callable[[Sequence[Sample]], tuple[list[Pair], Counter[str]]], label: Stage) -> Part:
     """Samples of one prompt to labelled pairs. What cannot be compared is filtered, by reason."""
     labelled = each("label-pairs", label)
 
     def part(samples: Sequence[Sample], made: MadeBy) -> Flow[list[Pair]]:
-        pairs = pairs_of(samples)
-        if samples and not pairs:
-            made["label-pairs"].filtered["nothing_to_compare"] += 1
-            made["label-pairs"].came_in += 1
+        pairs, left = pairs_of(samples)
+        if samples and not pairs and not left:
+            left["no_partner"] = 1  # a single response
+        made["label-pairs"].filtered.update(left)
+        made["label-pairs"].came_in += left.total()
         rows = yield from labelled(pairs, made)
         return rows
 

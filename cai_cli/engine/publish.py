@@ -64,6 +64,15 @@ def is_published(output: Path, stage: str, lineage: Lineage) -> Version | None:
     return newest if newest is not None and newest.fingerprint == lineage.fingerprint else None
 
 
+def make_latest(output: Path, title: str, shapes: Mapping[str, type[Any]], fresh: Version) -> None:
+    """Let the card, then `latest`, name a version: one that was just published, or one that a config came back to."""
+    stage = fresh.path.parent.name
+    found = {name: fresh if name == stage else versions.latest(output, name) for name in shapes}
+    newest = {name: version for name, version in found.items() if version is not None}
+    card.update_card(output, title, newest, {name: features(shapes[name]) for name in newest})
+    versions.point_latest(fresh)
+
+
 @dataclass(frozen=True)
 class Publisher:
     """Publishes the staged steps of one job to one output folder. `shapes`: the rows of all that it may hold, in this order."""
@@ -77,25 +86,13 @@ class Publisher:
     def publish(
         self, step: Maker, lineage: Lineage, rejects: Sequence[Rejected] = (), extra: Mapping[str, bytes] | None = None
     ) -> Version:
-        """Publish one step, unless an earlier run that was cut off did. Gives: the version
+        """Publish one step, unless a version is there that is just it; `latest` names it. Gives: the version
 
         `rejects`: input that could not be used; counted with the first step. `extra`: more files for the version's folder.
         """
-        version = self._whole(step.name, lineage) or self._publish(step, lineage, rejects, extra or {})
-        self._update_card(step.name, version)
-        versions.point_latest(version)
+        version = versions.find(self.output, step.name, lineage.fingerprint) or self._publish(step, lineage, rejects, extra or {})
+        make_latest(self.output, self.title, self.shapes, version)
         return version
-
-    def _update_card(self, name: str, fresh: Version) -> None:
-        """Bring the output's card up to date: what `latest` names, or will name in a moment (`fresh`)."""
-        found = {one: fresh if one == name else versions.latest(self.output, one) for one in self.shapes}
-        newest = {one: version for one, version in found.items() if version is not None}
-        card.update_card(self.output, self.title, newest, {one: features(self.shapes[one]) for one in newest})
-
-    def _whole(self, name: str, lineage: Lineage) -> Version | None:
-        """The version that an earlier run made, even if it was killed before `latest` named it: its shards are staged no more."""
-        *_, newest = (None, *versions.all_of(self.output, name))
-        return newest if newest is not None and newest.fingerprint == lineage.fingerprint else None
 
     def _publish(self, step: Maker, lineage: Lineage, rejects: Sequence[Rejected], extra: Mapping[str, bytes]) -> Version:
         name = f"v{versions.next_number(self.output, step.name):04d}-{lineage.fingerprint[:8]}"

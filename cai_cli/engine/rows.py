@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from cai_cli.engine.drive import Asker, Stopped, Usage
@@ -41,17 +41,30 @@ class Rows:
             self._hear_no_more(heard)
 
     async def _drive(self, workers: int, tick: Callable[[], None]) -> bool:
-        tasks = [asyncio.create_task(self._work()) for _ in range(workers)]
-        waiting: set[asyncio.Task[None]] = set(tasks)
+        waiting = await self._watched([self._work() for _ in range(workers)], tick)
+        if not self.asker.stopping:
+            waiting = await self._watched([self._finish()], tick)
+        if self.asker.stopping:
+            await self._drain(waiting, tick)
+        tick()
+        return not self.asker.stopping
+
+    async def _watched(self, work: Sequence[Coroutine[Any, Any, None]], tick: Callable[[], None]) -> set[asyncio.Task[None]]:
+        """Do several things side by side until they are done or the run stops. Gives: what still goes on"""
+        waiting = {asyncio.create_task(self._guarded(one)) for one in work}
         while waiting and not self.asker.stopping:
             tick()
             _, waiting = await asyncio.wait(waiting, timeout=TICK_S)
-        if self.asker.stopping:
-            await self._drain(waiting, tick)
-        else:
-            await self._close_rest()
-        tick()
-        return not self.asker.stopping
+        return waiting
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Stopped:
+            return
+        except Exception as error:  # kept, raised by the run's owner after the drain; the others are told to stop
+            self.error = self.error or error
+            self.asker.stopping = True
 
     def _listen(self) -> dict[signal.Signals, Any]:
         """Hear signals, but none that we were started to ignore (nohup, a shell's background). Gives: who heard them before"""
@@ -73,26 +86,21 @@ class Rows:
         self.asker.stopping = True
 
     async def _drain(self, waiting: set[asyncio.Task[None]], tick: Callable[[], None]) -> None:
-        clock = self.asker.clock
+        clock, waited = self.asker.clock, self.sink.patience.end()
         deadline = clock.now() + DRAIN_S
-        while waiting and self.asker.in_flight and clock.now() < deadline and not self._hurry:
+        while waiting and (self.asker.in_flight or waited) and clock.now() < deadline and not self._hurry:
             tick()
             _, waiting = await asyncio.wait(waiting, timeout=TICK_S)
+            waited = False  # those who waited for the disk have said by now that it is full
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _work(self) -> None:
-        try:
-            for shard, position, rows in self._units:
-                await self._one(shard, position, rows)
-                if self.asker.stopping:
-                    return
-        except Stopped:
-            return
-        except Exception as error:  # kept, raised by the run's owner after the drain; the others are told to stop
-            self.error = self.error or error
-            self.asker.stopping = True
+        for shard, position, rows in self._units:
+            await self._one(shard, position, rows)
+            if self.asker.stopping:
+                return
 
     async def _one(self, shard: int, position: int, rows: Sequence[Any]) -> None:
         usage = Usage()
@@ -121,9 +129,11 @@ class Rows:
             if not self.sink.skip(number) or (number == shard and units):
                 self._closing.append((number, units if number == shard else 0))
 
-    async def _close_rest(self) -> None:
+    async def _finish(self) -> None:
+        """Write the partitions that end with the input; no cause was found behind the refusals, so they are the rows' own."""
         while self._closing:
             await self.sink.close(*self._closing.pop())
+        await self.asker.ledger.confirm_failures()
 
     @property
     def exit(self) -> Exit:

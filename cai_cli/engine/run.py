@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,16 +12,17 @@ from typing import Any, BinaryIO
 
 from cai_cli.config import Config
 from cai_cli.engine import disk, tables, versions
+from cai_cli.engine.budget import Spent
 from cai_cli.engine.feed import Feed, from_version, spool
-from cai_cli.engine.lock import IfLocked, lock_file, locked
-from cai_cli.engine.plan import SHAPES, TABLES, Step, feed_of, given_rows, nothing_left, program_of, steps_of
-from cai_cli.engine.publish import Publisher, is_published, lineages
+from cai_cli.engine.lock import IfLocked, lock_files, locked
+from cai_cli.engine.plan import SHAPES, TABLES, Step, feed_of, nothing_left, pairs_feed, program_of, steps_of
+from cai_cli.engine.publish import Publisher, lineages, make_latest
 from cai_cli.engine.runs import RunLog
 from cai_cli.engine.session import Session, Watch, stage_facts
 from cai_cli.engine.shards import Layout, Staging
 from cai_cli.engine.sinks import ShardSink, StreamSink
 from cai_cli.engine.versions import Version, fingerprint
-from cai_cli.errors import Exit, Fatal
+from cai_cli.errors import CaiError, Exit, Fatal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,9 @@ def execute(config: Config, names: Sequence[str], options: Options, watch: Watch
     with ExitStack() as stack:
         if options.stream is None:
             disk.probe(config.output_path)
-            stack.enter_context(locked(lock_file(config), options.if_locked, options.command))
-        log = RunLog.begin(state, options.command, str(config.path), str(config.output_path.absolute()))
+            for lock in lock_files(config):
+                stack.enter_context(locked(lock, options.if_locked, options.command))
+        log = RunLog.begin(state, options.command, str(config.path), str(config.output_path.resolve()))
         run = (_VersionRun if options.stream is None else _StreamRun)(config, steps, options, watch, log)
         return _logged(run, log)
 
@@ -70,14 +73,23 @@ def _logged(run: _Run, log: RunLog) -> Summary:
     try:
         run.run()
     except BaseException as error:
+        log.update(**_said(error))
         log.end("failed", int(getattr(error, "code", Exit.BUG)))
         raise
     summary = run.summary
     log.update(
-        stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, in_flight=summary.in_flight
-    )
+        stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, in_flight=summary.in_flight,
+        **_said(summary.error),
+    )  # fmt: skip
     log.end("done" if summary.exit in (Exit.OK, Exit.REJECTS) else "stopped", summary.exit)
     return summary
+
+
+def _said(error: BaseException | None) -> dict[str, Any]:
+    """What the log keeps of an error, for `cai status`. One about the input may quote a row: it stays out."""
+    if not isinstance(error, CaiError) or error.code is Exit.INPUT:
+        return {}
+    return {"error": error.message, "hint": error.hint, "raise_cap": isinstance(error, Spent)}
 
 
 class _Run:
@@ -109,7 +121,8 @@ class _Run:
         ended = Session(self.config, self.log, self.watch).drive(feed, program_of(self.row_wise), models, sink)
         snapshot, summary = ended.snapshot, self.summary
         summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, snapshot.asker.in_flight
-        summary.done, summary.dollars = snapshot.progress.prompts, snapshot.asker.budget.dollars
+        summary.done = feed.prompts if ended.whole else snapshot.progress.prompts
+        summary.dollars = snapshot.asker.budget.dollars
         summary.stages |= {name: stage_facts(snapshot, name) | {"version": ""} for name in models}
         return ended.whole
 
@@ -135,29 +148,43 @@ class _VersionRun(_Run):
             self.summary.nothing = (
                 f"no row of {feed.parents[0].path.parent.name} {feed.parents[0].name} is left to {self.steps[0].name}"
             )
+            self._prune()
             return
         if all(step.name in found for step in self.steps):
             self.summary.nothing = f"every version in {self.config.output} is what this config makes"
         if not all(step.name in found for step in self.row_wise) and not self._row_wise(feed):
             return
+        self._come_back(found)
         if self.table is not None and self.table.name not in found:
             self._table(self.table, feed)
+        shutil.rmtree(self._staging, ignore_errors=True)  # all of it is published, by this run or by one that was killed
         self.judge_rejects()
         self._prune()
 
+    def _come_back(self, found: Mapping[str, Version]) -> None:
+        """Let `latest` name versions that were there already: the config is what it was, or a run was killed just before."""
+        for name, version in found.items():
+            newest = versions.latest(self.config.output_path, name)
+            if newest is None or newest.path != version.path:
+                make_latest(self.config.output_path, self.config.name, SHAPES, version)
+
     def _published(self) -> dict[str, Version]:
-        """The steps whose newest version is just what this run would make."""
+        """The steps that have a version which is just what this run would make: not always the newest."""
         output = self.config.output_path
-        found = {step.name: is_published(output, step.name, self.lineages[step.name]) for step in self.steps}
+        found = {step.name: versions.find(output, step.name, self.lineages[step.name].fingerprint) for step in self.steps}
         for name, version in found.items():
             if version is not None:
                 self._note(name, version)
         return {name: version for name, version in found.items() if version is not None}
 
+    @property
+    def _staging(self) -> Path:
+        return self.config.output_path / ".cai" / "staging"  # beside the versions, so that a rename is enough
+
     def _publisher(self, feed: Feed, steps: Sequence[Step]) -> Publisher:
         names = [step.name for step in steps]
         job = fingerprint([self.lineages[name].fingerprint for name in names])
-        staging = Staging(self.config.output_path / ".cai" / "staging" / job[:16], names, self.layout)
+        staging = Staging(self._staging / job[:16], names, self.layout)
         return Publisher(self.config.output_path, self.config.name, staging, feed, SHAPES)
 
     def _row_wise(self, feed: Feed) -> bool:
@@ -167,7 +194,6 @@ class _VersionRun(_Run):
         for step in self.row_wise:
             rejects = feed.rejects if step is self.steps[0] else ()
             self._note(step.name, publisher.publish(step, self.lineages[step.name], rejects))
-        publisher.staging.remove()
         return True
 
     def _table(self, step: Step, feed: Feed) -> None:
@@ -180,7 +206,6 @@ class _VersionRun(_Run):
         tables.stage_table(publisher.staging, step.name, made)
         rejects = () if self.row_wise else feed.rejects
         version = publisher.publish(step, self.lineages[step.name], rejects, {"_bias.json": tables.as_document(report)})
-        publisher.staging.remove()
         self.summary.report = report
         self._note(step.name, version)
 
@@ -220,7 +245,7 @@ class _StreamRun(_Run):
         path = self.log.folder / "pairs.jsonl"
         with open(path, "wb", opener=disk.private_opener) as file:
             whole = self.drive(feed, StreamSink(file, self.row_wise[-1].name, self._rejects))
-        return given_rows("debias", path, self.config, None) if whole else None
+        return pairs_feed(path, self.config) if whole else None
 
     def _stream_table(self, step: Step, feed: Feed, stream: BinaryIO) -> None:
         report, made = tables.debiased(step, feed)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from cai_cli.engine.disk import write_durably
+from cai_cli.engine.disk import FULL, write_durably
 
 
 @dataclass
@@ -46,8 +46,13 @@ class RunLog:
         return str(self.facts["run"])
 
     def update(self, **facts: Any) -> None:
+        """Write down what is new. On a full disk the file stays as it was: a log must not end, nor hide the end of, a run."""
         self.facts |= facts | {"updated": time.time()}
-        write_durably(self.folder / "run.json", orjson.dumps(self.facts, option=orjson.OPT_INDENT_2), 0o600)
+        try:
+            write_durably(self.folder / "run.json", orjson.dumps(self.facts, option=orjson.OPT_INDENT_2), 0o600)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
 
     def end(self, state: str, exit_code: int) -> None:
         self.update(ended=time.time(), state=state, exit=exit_code)
@@ -60,7 +65,7 @@ def all_of(state: Path, output: Path) -> Iterator[dict[str, Any]]:
             facts: dict[str, Any] = orjson.loads(path.read_bytes())
         except (OSError, orjson.JSONDecodeError):
             continue
-        if facts["output"] != str(output.absolute()):
+        if facts["output"] != str(output.resolve()):
             continue  # several outputs may share a state folder
         if facts["state"] == "running" and not _alive(facts["pid"]):
             facts["state"] = "killed"

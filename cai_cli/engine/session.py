@@ -12,6 +12,7 @@ from cai_cli import providers
 from cai_cli.config import Config
 from cai_cli.engine.budget import Budget
 from cai_cli.engine.clock import Clock
+from cai_cli.engine.disk import Patience
 from cai_cli.engine.drive import Asker
 from cai_cli.engine.feed import Feed
 from cai_cli.engine.ledger import Ledger
@@ -22,7 +23,7 @@ from cai_cli.engine.sinks import Progress, ShardSink, Sink
 from cai_cli.errors import Exit, Fatal
 from cai_cli.flow import Model
 
-LOG_EVERY_S = 5.0
+LOG_EVERY_S, LATER_LOG_EVERY_S, LATER_S = 1.0, 5.0, 60.0
 
 
 @dataclass(kw_only=True)
@@ -33,6 +34,7 @@ class Snapshot:
     prompts: int
     progress: Progress
     asker: Asker
+    patience: Patience = field(default_factory=Patience)  # says when the run waits for the disk
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -65,7 +67,7 @@ class Session:
         self.config, self.log, self.watch = config, log, watch
         self.clock = Clock()
         self._paces: dict[tuple[str, tuple[str, ...]], Pace] = {}
-        self._logged = 0.0
+        self._log_at = 0.0
 
     def drive(self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink) -> Ended:
         """Drive every prompt of the feed; `models` says whom each stage asks. Raises: Fix and bugs, after the drain"""
@@ -74,17 +76,20 @@ class Session:
         return uvloop.run(self._drive(feed, program, models, sink))
 
     async def _drive(self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink) -> Ended:
-        ledger = Ledger(self.config.state_path / "ledger.sqlite", self.log.run, str(self.config.output_path.absolute()))
+        path, job = self.config.state_path / "ledger.sqlite", str(self.config.output_path.resolve())
+        ledger = Ledger(path, self.log.run, job, sink.patience)
         asker = Asker(ledger, Budget(ledger, self.config.limits.budget_usd), self._pace_for, providers.connect, self.clock)
-        snapshot = Snapshot(models=models, prompts=feed.prompts, progress=sink.progress, asker=asker)
+        snapshot = Snapshot(models=models, prompts=feed.prompts, progress=sink.progress, asker=asker, patience=sink.patience)
         self.watch.begin(snapshot)
         try:
             return await self._watched(Rows(feed, program, asker, sink), snapshot, sink)
         finally:
             self.watch.end(snapshot)
+            sink.patience.end()  # nobody looks on any more
             await asker.close()
             if asker.in_flight == 0:  # else what was in flight may be billed: its money stays set aside
-                await ledger.release()
+                with contextlib.suppress(Fatal):  # a full disk, told already; what stays set aside is no more than the cap
+                    await ledger.release()
             ledger.close()
 
     async def _watched(self, rows: Rows, snapshot: Snapshot, sink: Sink) -> Ended:
@@ -95,10 +100,7 @@ class Session:
             return Ended(False, snapshot, rows.error.code, rows.error)
         if rows.error is not None:
             raise rows.error
-        if whole:
-            await snapshot.asker.ledger.confirm_failures()
-            return Ended(True, snapshot)
-        return Ended(False, snapshot, rows.exit)
+        return Ended(True, snapshot) if whole else Ended(False, snapshot, rows.exit)
 
     def _most(self) -> int:
         limit = self.config.limits.concurrency
@@ -108,13 +110,16 @@ class Session:
         key = (model.provider, model.base_urls)
         if key not in self._paces:
             limits = self.config.limits
-            self._paces[key] = Pace(limits.concurrency, limits.requests_per_minute, self.config.max_outage_s, self.clock)
+            self._paces[key] = Pace(
+                limits.concurrency, limits.requests_per_minute, self.config.max_outage_s, self.clock, max_outage=limits.max_outage
+            )
         return self._paces[key]
 
     def _tick(self, snapshot: Snapshot) -> None:
         self.watch.tick(snapshot)
-        if self.clock.now() - self._logged > LOG_EVERY_S:
-            self._logged = self.clock.now()
+        now = time.monotonic()
+        if now >= self._log_at:
+            self._log_at = now + (LOG_EVERY_S if now - snapshot.started < LATER_S else LATER_LOG_EVERY_S)
             with contextlib.suppress(OSError):  # a full disk: the ledger waits for room, the log can do without a line
                 self.log.update(**facts(snapshot))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from cai_cli.engine.disk import patiently, private_opener
+from cai_cli.engine.disk import Patience, naming, patiently, private_opener
 from cai_cli.engine.drive import Usage
 from cai_cli.engine.shards import Made, Staging, as_line
 from cai_cli.records import Rejected
@@ -50,6 +50,7 @@ class Progress:
 
 class Sink(Protocol):
     progress: Progress
+    patience: Patience
 
     def skip(self, shard: int) -> bool:
         """Whether a partition is whole already."""
@@ -65,7 +66,7 @@ class ShardSink:
     """Writes a partition when its last prompt is done."""
 
     def __init__(self, staging: Staging) -> None:
-        self.staging, self.progress = staging, Progress()
+        self.staging, self.progress, self.patience = staging, Progress(), Patience()
         self._units: defaultdict[int, dict[int, Done]] = defaultdict(dict)
         self._expected: dict[int, int] = {}
         self._skipped: dict[int, dict[str, Any] | None] = {}
@@ -90,7 +91,7 @@ class ShardSink:
         if self._expected.get(shard) != len(self._units[shard]):
             return
         units = self._units.pop(shard)
-        await asyncio.to_thread(patiently, self.staging.write, shard, [units[position] for position in sorted(units)])
+        await asyncio.to_thread(patiently, self.patience, self.staging.write, shard, [units[at] for at in sorted(units)])
 
     def forget(self, reasons: set[str]) -> None:
         """Take back staged partitions that hold rejects for one of these reasons: they were not the rows' fault.
@@ -108,6 +109,7 @@ class StreamSink:
 
     def __init__(self, stream: BinaryIO, stage: str, rejects: Path) -> None:
         self.stream, self.stage, self.rejects, self.progress = stream, stage, rejects, Progress()
+        self.patience = Patience()
         self._waiting: dict[tuple[int, int], Done] = {}
         self._next = (0, 0)
         self._ends: dict[int, int] = {}
@@ -137,9 +139,10 @@ class StreamSink:
     def emit(self, made: dict[str, Made]) -> None:
         """Write what one prompt gave, now."""
         self.progress.add(made)
-        for row in made[self.stage].rows:
-            self.stream.write(as_line(row))
-        self.stream.flush()
+        with naming(getattr(self.stream, "name", "the stream of rows")):
+            for row in made[self.stage].rows:
+                self.stream.write(as_line(row))
+            self.stream.flush()
         if rejects := [reject for one in made.values() for reject in one.rejects]:
-            with open(self.rejects, "ab", opener=private_opener) as file:
+            with naming(self.rejects), open(self.rejects, "ab", opener=private_opener) as file:
                 file.writelines(map(as_line, rejects))

@@ -17,6 +17,8 @@ from cai_cli.errors import Exit, Fix
 
 MANIFEST = "_manifest.json"
 MANIFEST_SCHEMA = 1
+# What to do about a version that was damaged or changed. Its replies were bought once, and are in the ledger.
+REMAKE = "delete that version's folder, then run the same command again: its rows come back from the ledger"
 _NAME = re.compile(r"v(\d{4,})-([0-9a-f]{8})")
 
 
@@ -66,7 +68,7 @@ def read(path: Path) -> Version:
         manifest = orjson.loads((path / MANIFEST).read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         said = f"{path} is no version that cai wrote: its {MANIFEST} cannot be read"
-        raise Fix(said, "look at `cai verify`", Exit.INPUT) from error
+        raise Fix(said, REMAKE, Exit.INPUT) from error
     if manifest.get("schema", 0) > MANIFEST_SCHEMA:
         raise Fix(f"{path} was written by a newer cai", "pip install --upgrade cai-cli", Exit.INPUT)
     return Version(path.resolve(), manifest)
@@ -84,6 +86,14 @@ def all_of(output: Path, stage: str) -> Iterator[Version]:
     names = [path.name for path in folder.iterdir() if number_of(path.name)] if folder.is_dir() else []
     for name in sorted(names, key=number_of):
         yield read(folder / name)
+
+
+def find(output: Path, stage: str, whole_fingerprint: str) -> Version | None:
+    """The newest version of a stage with this fingerprint, whatever `latest` names."""
+    folder = output / stage
+    names = [path.name for path in folder.glob(f"v*-{whole_fingerprint[:8]}") if number_of(path.name)]
+    found = (read(folder / name) for name in sorted(names, key=number_of, reverse=True))
+    return next((version for version in found if version.fingerprint == whole_fingerprint), None)
 
 
 def next_number(output: Path, stage: str) -> int:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 
+_PADDING = re.compile(r" +(?=\n)")
 WIDTH = 100  # columns, where there is no terminal to ask
+
+
+class _Trimmed:
+    """A stream whose lines end where their text does: tables pad, and what was piped is compared and copied."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_PADDING.sub("", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Console(Console):
@@ -20,7 +36,9 @@ def console(stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")  # a row may hold what this terminal's encoding has not
-    return _Console(stderr=stderr, width=None if stream.isatty() else WIDTH, highlight=False, markup=False, emoji=False)
+    if stream.isatty():
+        return _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return _Console(file=cast("IO[str]", _Trimmed(stream)), width=WIDTH, highlight=False, markup=False, emoji=False)
 
 
 def plain(on: Console) -> bool:

@@ -25,6 +25,11 @@ def _scaled(number: float) -> str:
     return f"{number:.0f}{unit}" if number >= 100 else f"{number:.3g}{unit}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """1 reply, 2 replies. `many`: where it is not `one` with an s"""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def dollars(amount: float, unknown: bool = False) -> str:
     """`unknown`: some of it was for a model whose price nobody knows."""
     known = f"${amount:.4f}" if 0 < amount < 0.01 else f"${amount:,.2f}"

@@ -46,6 +46,8 @@ def _run(run: Run, unpriced: Mapping[str, str], width: int) -> Iterator[Renderab
     from rich.text import Text
 
     yield Text(on_one_line(f"{_state(run)}: {run['command']}"), "bold", overflow="fold")
+    if run.get("error"):
+        yield named([("error", run["error"]), *([("hint", run["hint"])] if run["hint"] else [])])
     stages = run.get("stages")
     if not stages:
         return
@@ -73,7 +75,7 @@ def _state(run: Run) -> str:
         return f"running for {say.duration(time.time() - run['started'])}, process {run['pid']}"
     took = f"after {say.duration((run['ended'] or run['updated']) - run['started'])}"
     ended = {"done": "whole", "killed": "killed", "failed": "failed", "stopped": "stopped"}[run["state"]]
-    code = f", exit {run['exit']}" if run.get("exit") else ""
+    code = f", exit {run['exit']}" if run.get("exit") and not run.get("error") else ""
     prompts = f", {run['done']:,}/{run['prompts']:,} prompts" if "prompts" in run else ""
     return f"{_when(run['started'])} {ended} {took}{prompts}{code}"
 

@@ -47,8 +47,9 @@ def spent(stages: Stages, dollars: float, unpriced: Mapping[str, str]) -> Iterat
     """What was spent, and what of it nobody can tell."""
     requests, replayed = (sum(one[key] for one in stages.values()) for key in ("requests", "replayed"))
     unknown = sorted({model for stage, model in unpriced.items() if stages.get(stage, {}).get("requests")})
-    known = f"; {replayed:,} replies were in the ledger already" if replayed else ""
-    yield "spent", f"{say.dollars(dollars, bool(unknown))} on {requests:,} requests{known}"
+    were = say.counted(replayed, "reply was", "replies were")
+    known = f"; {were} in the ledger already" if replayed else ""
+    yield "spent", f"{say.dollars(dollars, bool(unknown))} on {say.counted(requests, 'request')}{known}"
     if unknown:
         how = "give it as model.price: {input: ..., output: ...}, dollars per million tokens"
         yield "price", f"unknown for {', '.join(unknown)}; {how}"

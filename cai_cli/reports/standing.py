@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDE = 120  # columns from which the bar and the facts share a line
+MANY = 10  # replies that are being written: fewer come and go with every commit
 Facts = Mapping[str, Any]  # of a stage: rows, rejected {reason: n}, requests, replayed, tokens_in, tokens_out, dollars
 
 
@@ -26,6 +27,7 @@ class Standing:
     elapsed_s: float
     per_s: float | None = None  # prompts; None: too early to tell
     in_flight: int = 0
+    writing: int = 0  # replies that came and are not on disk yet
     slots: int | None = None  # requests that may be in flight; None: nobody knows
     retried: Mapping[str, int] = field(default_factory=dict)  # by kind, over the whole run
     held: str = ""  # why nothing is sent at the moment
@@ -45,6 +47,7 @@ def facts(standing: Standing, with_left: bool = True) -> str:
         say.rate(standing.per_s) if standing.per_s else "",
         left,
         flying,
+        f"{standing.writing} being written" if standing.writing > MANY else "",
         f"retried: {say.reasons(standing.retried)}" if any(standing.retried.values()) else "",
     ]
     return " · ".join(part for part in parts if part)

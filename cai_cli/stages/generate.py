@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import Field, field_validator
 
 from cai_cli.errors import Reject
-from cai_cli.flow import Flow, Model, Reply, Request, ask_whole, together
+from cai_cli.flow import FRESH, Flow, Model, Reply, Request, ask_whole, together
 from cai_cli.records import Prompt, Rejected, Sample, rejected
 from cai_cli.settings import Count, ModelSection, Section
 
@@ -60,7 +60,12 @@ class Generate:
         at, k = divmod(n, self.settings.samples)
         system, row_id = self.settings.systems[at] or "", f"{prompt.id}-{n}"
         request = Request(
-            model=self.model, messages=prompt.messages, system=system, draw=self.draw_offset + k, stage="generate", row=row_id
+            model=self.model,
+            messages=prompt.messages,
+            system=system,
+            draw=self.draw_offset * FRESH + k,
+            stage="generate",
+            row=row_id,
         )
         reply = yield from ask_whole(request, self.retry_truncated)
         return _row(prompt, row_id, system, n, reply, self.model.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from pydantic import Field
 from cai_cli import chance, prompts, votes
 from cai_cli.constitution import Constitution, Criterion
 from cai_cli.errors import Reject
-from cai_cli.flow import Flow, Model, Request, ask, together
+from cai_cli.flow import FRESH, Flow, Model, Request, ask_whole, together
 from cai_cli.prompts import Template
 from cai_cli.records import Chain, Pair, Sample, Turn, Vote
 from cai_cli.settings import Count, ModelSection, Section, Text
@@ -97,18 +98,30 @@ class LabelPairs:
     labelers: Sequence[tuple[str, Model]]
     seed: int
     draw_offset: int = 0
+    retry_truncated: bool = False
 
-    def pairs_of(self, samples: Sequence[Sample]) -> list[Pair]:
-        """The pairs to judge among the samples of one prompt.
+    def pairs_of(self, samples: Sequence[Sample]) -> tuple[list[Pair], Counter[str]]:
+        """The pairs to judge among the samples of one prompt, and how many candidates are left out, by reason.
 
-        Blank and truncated responses are in no pair, nor are two that read the same. Given pairs are not made of samples: none.
+        Left out: no_text (a refusal without words), truncated, identical, over_max_pairs. Given pairs are not made of samples.
         """
-        usable = [sample for sample in samples if sample.response.strip() and not sample.truncated]
+        pairs, left = list[Pair](), Counter[str]()
+        for pair, truncated in self._candidates(samples):
+            if reason := _incomparable(pair, truncated):
+                left[reason] += 1
+            else:
+                pairs.append(pair)
+        drawn = self._drawn(pairs)
+        if len(drawn) < len(pairs):
+            left["over_max_pairs"] = len(pairs) - len(drawn)
+        return drawn, left
+
+    def _candidates(self, samples: Sequence[Sample]) -> Iterator[tuple[Pair, bool]]:
+        """Every pair that could be, and whether a text in it was cut off."""
         if self.settings.pairs == "initial_vs_revised":
-            pairs = [_revision_pair(chain, self.seed) for chain in usable if isinstance(chain, Chain)]
-        else:
-            pairs = [_pair(m, n) for m, n in itertools.combinations(usable, 2)] if self.settings.pairs == "samples" else []
-        return self._drawn([pair for pair in pairs if _differ(pair.response_a.strip(), pair.response_b.strip())])
+            yield from ((_revision_pair(chain, self.seed), chain.truncated) for chain in samples if isinstance(chain, Chain))
+        elif self.settings.pairs == "samples":
+            yield from ((_pair(m, n), m.truncated or n.truncated) for m, n in itertools.combinations(samples, 2))
 
     def _drawn(self, pairs: list[Pair]) -> list[Pair]:
         if self.settings.max_pairs is None or len(pairs) <= self.settings.max_pairs:
@@ -157,7 +170,7 @@ class LabelPairs:
         )  # fmt: skip
         return Request(
             model=model, messages=(Turn(role="user", content=question),), schema=self._schema(labels),
-            draw=self.draw_offset + draw, stage="label-pairs", row=pair.id,
+            draw=self.draw_offset * FRESH + draw, stage="label-pairs", row=pair.id,
         )  # fmt: skip
 
     def _schema(self, labels: tuple[str, str]) -> dict[str, Any] | None:
@@ -165,7 +178,8 @@ class LabelPairs:
 
     def _vote(self, question: _Question) -> Flow[Vote]:
         read = functools.partial(read_verdict, labels=question.labels, schema=question.request.schema)
-        _, verdict = yield from prompts.ask_readable(ask, question.request, read)
+        ask_once = functools.partial(ask_whole, retry_truncated=self.retry_truncated)
+        _, verdict = yield from prompts.ask_readable(ask_once, question.request, read)
         vote = Vote(labeler=question.labeler, principle=question.criterion, order=question.order, draw=question.draw)
         return cast(vote, verdict) if verdict else vote
 
@@ -240,8 +254,14 @@ def _pair(m: Sample, n: Sample) -> Pair:
     )  # fmt: skip
 
 
-def _differ(a: str, b: str) -> bool:
-    return bool(a and b and a != b)
+def _incomparable(pair: Pair, truncated: bool) -> str:
+    """Why two texts make no pair; empty: they do."""
+    a, b = pair.response_a.strip(), pair.response_b.strip()
+    if not a or not b:
+        return "no_text"
+    if truncated:
+        return "truncated"
+    return "identical" if a == b else ""
 
 
 def _source(sample: Sample) -> str:
