@@ -120,6 +120,8 @@ class LimitsSection(Section):
     """Stop, resumably, before more than this is spent on this output, over all runs."""
     max_reject_rate: Share = 0.2
     """A run that is whole but rejected more than this share of its rows exits 3."""
+    max_abstain_rate: Share = 0.1
+    """Stop, resumably, when more than this share of a labeler's votes is none: refused, cut off, or not to be read."""
     max_outage: str = "6h"
     """How long an unreachable or overloaded provider is waited for: 90s, 30m, 6h."""
 

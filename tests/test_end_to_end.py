@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from outside import (
     JUST_GENERATE,
+    SIMULATED,
     STAGES,
     Done,
     cai,
@@ -283,6 +284,19 @@ def test_a_config_that_is_what_it_was_comes_back_to_its_versions(tmp_path: Path)
     assert (folder / "out/revise/latest").readlink() == first
     assert f"revise/{first.name}/" in (folder / "out/README.md").read_text()
     assert cai(folder, "verify", "c.yaml").code == 0
+
+
+@pytest.mark.parametrize(("unreadable", "code", "said"), [(0.2, 0, "warning: "), (0.5, 75, "votes are none")])
+def test_a_labeler_that_cannot_be_read_is_told_of_then_stopped(tmp_path: Path, unreadable: float, code: int, said: str) -> None:
+    write_rows(tmp_path / "prompts.jsonl", questions(120))
+    model = {**SIMULATED, "world": {"unreadable_rate": unreadable}}
+    write_config(tmp_path, model=model, critique=None, revise=None, debias=None, limits={"max_reject_rate": 1})
+    done = cai(tmp_path, "run", "c.yaml")
+    assert done.code == code, done.err
+    assert said in done.err
+    if code:
+        assert not (tmp_path / "out/label-pairs").exists()
+        assert run(tmp_path, "--set", "limits.max_abstain_rate=1").code == 0
 
 
 # Options

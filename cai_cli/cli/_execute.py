@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cai_cli.engine.lock import Held, IfLocked
 from cai_cli.engine.run import Options, Summary
 from cai_cli.engine.run import execute as run
 from cai_cli.errors import Exit, Fix
+from cai_cli.reports.quantities import reasons
 
 
 def execute(
@@ -70,6 +72,8 @@ def _tell(config: configs.Config, summary: Summary, as_json: bool, quiet: bool, 
         from cai_cli.cli.summary import tell
 
         tell(config, summary)
+    for warning in summary.warnings:
+        say(f"warning: {warning}")
     if summary.error is not None:
         say(f"error: {summary.error.message}")
         if summary.error.hint:
@@ -96,8 +100,10 @@ def _rejects(config: configs.Config, summary: Summary) -> str:
     """Where the rejected rows are: in the versions, or beside a stream's log."""
     if any(one["version"] for one in summary.stages.values()):
         return f"look with: {command_line('show', config)} --rejects"
-    path = stream_rejects(config)
-    return f"they are in {shlex.quote(str(nearest(path)))}" if path else "the input's are not kept"
+    if path := stream_rejects(config):
+        return f"look with: less {shlex.quote(str(nearest(path)))}"
+    counts = sum((Counter(one["rejected"]) for one in summary.stages.values()), Counter[str]())
+    return f"all of them rows of the input ({reasons(counts)}); mend those, then run the same command again"
 
 
 def _document(summary: Summary) -> dict[str, Any]:

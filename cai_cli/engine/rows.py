@@ -11,9 +11,10 @@ from cai_cli.engine.drive import Asker, Stopped, Usage
 from cai_cli.engine.feed import Feed
 from cai_cli.engine.program import MadeBy
 from cai_cli.engine.sinks import Sink
-from cai_cli.errors import Exit
+from cai_cli.errors import Exit, Fatal
 from cai_cli.flow import Flow
 
+FEW_VOTES = 100  # fewer say nothing about a labeler
 DRAIN_S = 20.0  # how long requests in flight are waited for at a stop
 TICK_S = 0.2
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -24,8 +25,9 @@ Program = Callable[[Sequence[Any]], Flow[MadeBy]]
 class Rows:
     """One pass over a feed. `signal` is what stopped it, or None; `error` is the first thing that went wrong."""
 
-    def __init__(self, feed: Feed, program: Program, asker: Asker, sink: Sink) -> None:
+    def __init__(self, feed: Feed, program: Program, asker: Asker, sink: Sink, max_abstain_rate: float = 1.0) -> None:
         self.feed, self.program, self.asker, self.sink = feed, program, asker, sink
+        self.max_abstain_rate = max_abstain_rate
         self.signal: signal.Signals | None = None
         self.error: BaseException | None = None
         self._hurry = False
@@ -106,8 +108,18 @@ class Rows:
         usage = Usage()
         made = await self.asker.drive(self.program(rows), usage)
         await self.sink.add(shard, position, (made, usage))
+        self._check_abstentions()
         while self._closing:
             await self.sink.close(*self._closing.pop())
+
+    def _check_abstentions(self) -> None:
+        progress = self.sink.progress
+        if progress.votes >= FEW_VOTES and progress.abstain_rate > self.max_abstain_rate:
+            raise Fatal(
+                f"{progress.abstain_rate:.0%} of {progress.votes:,} votes are none: refused, cut off, or not to be read",
+                "look at them with `cai show`, change the labeler's model, its max_tokens or the template; "
+                "or allow it: limits.max_abstain_rate",
+            )
 
     def _admitted(self) -> Iterator[tuple[int, int, Sequence[Any]]]:
         """The units that are not done yet, with their place in their partition; notes where partitions end."""

@@ -25,6 +25,9 @@ from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import CaiError, Exit, Fatal
 
 
+ABSTENTIONS_TO_WARN_OF = 0.02
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the command line adds to the config."""
@@ -50,6 +53,7 @@ class Summary:
     nothing: str = ""  # why there was nothing to do
     error: Fatal | None = None
     report: dict[str, Any] | None = None  # _bias.json
+    warnings: list[str] = field(default_factory=list)
     pruned: list[Path] = field(default_factory=list)
 
 
@@ -123,6 +127,8 @@ class _Run:
         summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, snapshot.asker.in_flight
         summary.done = feed.prompts if ended.whole else snapshot.progress.prompts
         summary.dollars = snapshot.asker.budget.dollars
+        if (rate := snapshot.progress.abstain_rate) > ABSTENTIONS_TO_WARN_OF:
+            summary.warnings.append(f"{rate:.1%} of the votes are none: refused, cut off, or not to be read")
         summary.stages |= {name: stage_facts(snapshot, name) | {"version": ""} for name in models}
         return ended.whole
 
@@ -241,11 +247,11 @@ class _StreamRun(_Run):
         return self.log.folder / "rejects.jsonl"
 
     def _spooled(self, feed: Feed) -> Feed | None:
-        """The pairs of the row-wise steps, in a file, since a table reads them twice. None: the run stopped."""
+        """The pairs of the row-wise steps, in a file, since a table reads them twice. None: it stopped, or made no pair."""
         path = self.log.folder / "pairs.jsonl"
         with open(path, "wb", opener=disk.private_opener) as file:
             whole = self.drive(feed, StreamSink(file, self.row_wise[-1].name, self._rejects))
-        return pairs_feed(path, self.config) if whole else None
+        return pairs_feed(path, self.config) if whole and path.stat().st_size else None
 
     def _stream_table(self, step: Step, feed: Feed, stream: BinaryIO) -> None:
         report, made = tables.debiased(step, feed)

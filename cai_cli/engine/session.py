@@ -82,7 +82,7 @@ class Session:
         snapshot = Snapshot(models=models, prompts=feed.prompts, progress=sink.progress, asker=asker, patience=sink.patience)
         self.watch.begin(snapshot)
         try:
-            return await self._watched(Rows(feed, program, asker, sink), snapshot, sink)
+            return await self._watched(Rows(feed, program, asker, sink, self.config.limits.max_abstain_rate), snapshot, sink)
         finally:
             self.watch.end(snapshot)
             sink.patience.end()  # nobody looks on any more

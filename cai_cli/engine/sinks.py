@@ -25,6 +25,8 @@ class Progress:
     rows: Counter[str] = field(default_factory=Counter)
     rejected: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     filtered: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    votes: int = 0
+    abstained: int = 0  # of these votes
 
     def add(self, made: dict[str, Made]) -> None:
         self.prompts += 1
@@ -32,6 +34,15 @@ class Progress:
             self.rows[stage] += len(one.rows)
             self.filtered[stage].update(one.filtered)
             self.rejected[stage].update(reject.reason for reject in one.rejects)
+            for row in one.rows if stage == "label-pairs" else ():
+                self.votes += len(row.votes)
+                self.abstained += sum(vote.verdict == "abstain" for vote in row.votes)
+
+    @property
+    def abstain_rate(self) -> float:
+        """Share of the votes that are none. A pair without any verdict was rejected: it counts as one."""
+        mute = self.rejected["label-pairs"]["no_verdict"]
+        return (self.abstained + mute) / max(1, self.votes + mute)
 
     def reject(self, stage: str, rejects: Iterable[Rejected]) -> None:
         """Count input that could not be used."""
