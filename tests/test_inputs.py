@@ -325,3 +325,15 @@ def test_rows_of_no_file_are_none_but_an_empty_file_is_refused(tmp_path: Path) -
         list(read_rows(Sample, [tmp_path / "rows"]))
     with pytest.raises(Fix, match="there is no file"):
         list(read_rows(Sample, [tmp_path / "absent.jsonl"]))
+
+
+def test_a_prompt_may_have_many_given_pairs_when_each_has_an_id(tmp_path: Path) -> None:
+    common = {"prompt_id": "p", "prompt": "q", "response_b": "b", "source_a": "x", "kind": "harmless"}
+    rows = [{"id": f"p-{n}", "response_a": f"a{n}", **common} for n in range(2)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    pairs = [pair for pair in read_pairs(PromptsSection(path=str(path)), tmp_path, 0) if isinstance(pair, Pair)]
+    assert [(pair.id, pair.prompt_id, pair.source_a, pair.kind) for pair in pairs] == [
+        ("p-0", "p", "x", "harmless"),
+        ("p-1", "p", "x", "harmless"),
+    ]

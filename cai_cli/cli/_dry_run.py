@@ -20,6 +20,7 @@ from cai_cli.flow import Reply, Request, play
 from cai_cli.prices import price_of
 from cai_cli.providers._world import world_of
 from cai_cli.providers.simulated import reply_to
+from cai_cli.reports.quantities import counted
 
 SAMPLE = 200  # prompts that are played through
 
@@ -100,11 +101,10 @@ def _document(asked: dict[str, Asked], prompts: int, played: int) -> dict[str, A
 
 
 def _assumed(prompts: int, played: int) -> dict[str, str]:
-    counted = (
-        f"on {played:,} of {prompts:,} prompts, spread evenly, and scaled" if played < prompts else f"on all {prompts:,} prompts"
-    )
+    spread = f"on {played:,} of {prompts:,} prompts, spread evenly, and scaled"
+    where = spread if played < prompts else f"on {counted(prompts, 'prompt')}, which are all"
     return {
-        "calls": f"counted {counted}; the simulated model answers, so rounds end when it finds nothing more to mend",
+        "calls": f"counted {where}; the simulated model answers, so rounds end when it finds nothing more to mend",
         "input": "4 characters a token; where a stage reads replies, they are as long as the simulated model's",
         "output": "every reply as long as its max_tokens allows",
         "left out": "replies that the ledger holds already, caching, retries",

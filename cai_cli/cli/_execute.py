@@ -17,7 +17,6 @@ from cai_cli.cli.errors import say
 from cai_cli.cli.summary import command_line, nearest, stream_rejects, without_cap
 from cai_cli.engine import plan
 from cai_cli.engine.budget import Spent
-from cai_cli.engine.inputs import check_kind
 from cai_cli.engine.lock import Held, IfLocked
 from cai_cli.engine.run import Options, Summary
 from cai_cli.engine.run import execute as run
@@ -35,7 +34,7 @@ def execute(
     names = [stage] if stage else plan.sections_of(config)
     if not names:
         raise Fix(f"{path}: the config has no stage section", "add one, such as: generate: {samples: 2}")
-    _check_places(config, names[0], given)
+    _check_output(config)
     if dry_run:
         from cai_cli.cli import _dry_run
 
@@ -57,12 +56,10 @@ def execute(
     return int(summary.exit)
 
 
-def _check_places(config: configs.Config, stage: str, given: str | None) -> None:
+def _check_output(config: configs.Config) -> None:
     if config.output_path.is_file():
         hint = "name a folder with -o or `output:`; for the rows in one file: -o - > FILE"
         raise Fix(f"{nearest(config.output_path)} is a file, and an output is a folder", hint)
-    if given not in (None, "-"):
-        check_kind(stage, Path(given))
 
 
 def _tell(config: configs.Config, summary: Summary, as_json: bool, quiet: bool, command: str) -> None:

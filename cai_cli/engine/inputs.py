@@ -56,8 +56,12 @@ def read_pairs(settings: PromptsSection, folder: Path, seed: int) -> Iterator[Pa
         if "votes" in row:
             pair = ids.of_pair(line, shapes.voted_pair(row, settings.column))
             return replace(pair, kind=kind or pair.kind, meta=meta if settings.keep else pair.meta)
-        pair = shapes.given_pair(row, settings.column, seed, settings.gold, lambda messages: ids.of_prompt(line, messages))
-        return replace(pair, kind=kind, meta=meta)
+        own, prompt_id = shapes.given_id(row, "id"), shapes.given_id(row, "prompt_id")
+        named = bool(own and prompt_id)  # then a prompt may have many pairs
+        identify = (lambda _: prompt_id) if named else (lambda messages: ids.of_prompt(line, messages))
+        pair = shapes.given_pair(row, settings.column, seed, settings.gold, identify)
+        pair = ids.of_pair(line, replace(pair, id=own)) if named else pair
+        return replace(pair, kind=kind or shapes.text(row, "kind"), meta=meta)
 
     return _read(settings, folder, build, lambda pair: chance.unit(seed, "shuffle", pair.prompt_id))
 
@@ -101,10 +105,14 @@ def check_kind(stage: str, path: Path) -> None:
     rows = (line.row for file in find_files(path, str(path)) for line in read_file(file) if isinstance(line, Line))
     first = next(rows, {column: True})
     if stage == "debias" and column not in first:
-        what = f"{path}: these rows have no 'votes', which cai debias reads"
+        what = f"{shown(str(path))}: these rows have no 'votes', which cai debias reads"
         raise Fix(what, "make them: cai label-pairs CONFIG -i FILE -o - > votes.jsonl", Exit.INPUT)
     if stage == "revise" and "response" in first and not any(_is_open(row) for row in itertools.chain([first], rows)):
-        raise Fix(f"{path}: no row has an open round, which revise closes", "run `cai critique` on these rows first", Exit.INPUT)
+        raise Fix(
+            f"{shown(str(path))}: no row has an open round, which revise closes",
+            "run `cai critique` on these rows first",
+            Exit.INPUT,
+        )
 
 
 def _is_open(row: dict[str, Any]) -> bool:

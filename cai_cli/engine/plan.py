@@ -15,7 +15,7 @@ from cai_cli.engine import program, versions
 from cai_cli.engine.feed import Feed, alone, from_reader, from_version
 from cai_cli.engine.files import find_files, read_file
 from cai_cli.engine.formats import Line
-from cai_cli.engine.inputs import group_by_prompt, read_pairs, read_prompts, read_rows
+from cai_cli.engine.inputs import check_kind, group_by_prompt, read_pairs, read_prompts, read_rows
 from cai_cli.engine.versions import Version
 from cai_cli.errors import Exit, Fix
 from cai_cli.flow import Flow, Model
@@ -228,6 +228,7 @@ def _source(config: Config, given: Path | None) -> PromptsSection:
 
 def given_rows(name: str, path: Path, config: Config, limit: int | None) -> Feed:
     """Rows that -i names, for a stage that does not read prompts. Raises: Fix (exit 65)"""
+    check_kind(name, path)
     if name == "debias":
         return pairs_feed(path, config, limit)
     shape = Chain if name == "revise" or _has_rounds(path) else Sample

@@ -24,7 +24,6 @@ from cai_cli.engine.sinks import ShardSink, StreamSink
 from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import CaiError, Exit, Fatal
 
-
 ABSTENTIONS_TO_WARN_OF = 0.02
 
 
@@ -122,6 +121,8 @@ class _Run:
         """Drive the row-wise steps. Gives: whether all rows are done"""
         models = {step.name: step.models for step in self.row_wise}
         sink.progress.reject(self.row_wise[0].name, feed.rejects)
+        if isinstance(sink, StreamSink):
+            sink.keep(feed.rejects)
         ended = Session(self.config, self.log, self.watch).drive(feed, program_of(self.row_wise), models, sink)
         snapshot, summary = ended.snapshot, self.summary
         summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, snapshot.asker.in_flight
@@ -257,6 +258,7 @@ class _StreamRun(_Run):
         report, made = tables.debiased(step, feed)
         sink = StreamSink(stream, step.name, self._rejects)
         sink.progress.reject(step.name, () if self.row_wise else feed.rejects)
+        sink.keep(() if self.row_wise else feed.rejects)
         for _, one in made:
             sink.emit({step.name: one})
         self.summary.stages[step.name] = sink.progress.facts(step.name) | {"requests": 0, "replayed": 0, "version": ""}

@@ -161,7 +161,8 @@ def given_pair(row: Row, column: str | None, seed: int, gold: bool, identify: Ca
     a, b = (one, other) if side == "a" else (other, one)
     return Pair(
         id=f"{prompt_id}-0-1", prompt_id=prompt_id, messages=messages, prompt=messages[-1].content,
-        response_a=a, response_b=b, gold=truth,
+        response_a=a, response_b=b, gold=truth, source_a="" if drawn else text(row, "source_a"),
+        source_b="" if drawn else text(row, "source_b"),
     )  # fmt: skip
 
 
@@ -195,6 +196,12 @@ def _same_prompt(one: tuple[Turns, str], other: tuple[Turns, str]) -> tuple[Turn
 def _check_responses(*responses: str) -> None:
     if not all(response.strip() for response in responses):
         raise Reject("empty_response", "a response has no text")
+
+
+def text(row: Row, name: str) -> str:
+    """A column that may be there; empty where it is not, or is no text."""
+    value = row.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _gold(row: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -154,6 +154,10 @@ class StreamSink:
             for row in made[self.stage].rows:
                 self.stream.write(as_line(row))
             self.stream.flush()
-        if rejects := [reject for one in made.values() for reject in one.rejects]:
+        self.keep([reject for one in made.values() for reject in one.rejects])
+
+    def keep(self, rejects: Sequence[Rejected]) -> None:
+        """Write rejected rows to their file, which is made with the first of them."""
+        if rejects:
             with naming(self.rejects), open(self.rejects, "ab", opener=private_opener) as file:
                 file.writelines(map(as_line, rejects))
