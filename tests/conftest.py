@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import os
 import secrets
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outside import files_that_hold
+from outside import Cai, files_that_hold
 
 # Set before anything is imported: `datasets` and `huggingface_hub` read their folders and HF_HUB_OFFLINE when they are imported.
 HOME = Path(tempfile.mkdtemp(prefix="cai-tests-home-"))
@@ -58,3 +59,23 @@ def _no_file_holds_the_canary(tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def cai(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cai:
+    """Runs `cai` in tmp_path, in this process. Gives: its exit code, stdout, stderr"""
+    from cai_cli.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object, stdin: bytes | None = None) -> tuple[int, str, str]:
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        monkeypatch.setattr(sys, "argv", ["cai", *map(str, args)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        sys.stdout.flush()
+        out, err = capfd.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return run

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,6 +18,9 @@ JUST_GENERATE: dict[str, Any] = dict.fromkeys(("critique", "revise", "label_pair
 STAGES = ("generate", "critique", "revise", "label-pairs", "debias")
 SIMULATED = {"provider": "simulated", "name": "small-world"}
 WHOLE_S = 120.0  # no command of a test takes longer
+
+
+Cai = Callable[..., tuple[int, str, str]]  # the fixture `cai`, which runs it in the test's own process
 
 
 class Done(NamedTuple):

@@ -11,18 +11,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outside import Cai
 from rich.console import Console
 
 from cai_cli import config as configs
 from cai_cli import providers
-from cai_cli.cli import main
 from cai_cli.cli.progress import Lines
 from cai_cli.cli.summary import tell
 from cai_cli.engine.budget import Budget
@@ -38,7 +37,6 @@ from cai_cli.reports import quantities as say
 from cai_cli.reports.standing import Standing, frame, line
 
 ROOT = Path(__file__).parent.parent
-Cai = Callable[..., tuple[int, str, str]]
 FACTS = {"rows": 3, "rejected": {}, "filtered": {}, "requests": 4, "replayed": 1, "tokens_in": 9, "tokens_out": 9, "dollars": 0.0}
 UNKNOWN = Model(provider="anthropic", name="a-model-nobody-priced", params={"max_tokens": 10})
 
@@ -58,22 +56,6 @@ def write_config(folder: Path, world: str = "{}", prompts: int = 8) -> Path:
 def begin(folder: Path, *args: str, **options: Any) -> subprocess.Popen[bytes]:
     env = {**os.environ, "PYTHONPATH": str(ROOT)} | options.pop("env", {})
     return subprocess.Popen([sys.executable, "-m", "cai_cli", *args], cwd=folder, env=env, stdin=subprocess.DEVNULL, **options)
-
-
-@pytest.fixture
-def cai(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cai:
-    """Runs `cai` in tmp_path. Gives: its exit code, stdout, stderr"""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cai", *map(str, args)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        sys.stdout.flush()
-        out, err = capfd.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 # Numbers.

@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import jsonl, read, refused, texts
 
 from cai_cli.engine.formats import CHUNK, LINE_LIMIT
 from cai_cli.engine.inputs import read_prompts
@@ -31,26 +32,6 @@ PROMPTS = st.lists(st.fixed_dictionaries({"prompt": TEXT.filter(str.strip)}, opt
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("inputs")
-
-
-def read(folder: Path, name: str, data: bytes, seed: int = 7, **options: Any) -> list[Prompt | Rejected]:
-    (folder / name).write_bytes(data)
-    return list(read_prompts(PromptsSection(path=name, **options), folder, seed))
-
-
-def jsonl(*rows: Any) -> bytes:
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-
-
-def texts(rows: list[Prompt | Rejected]) -> list[str]:
-    return [row.text if isinstance(row, Prompt) else row.reason for row in rows]
-
-
-def refused(folder: Path, name: str, data: bytes, **options: Any) -> Fix:
-    with pytest.raises(Fix) as caught:
-        read(folder, name, data, **options)
-    assert caught.value.code == Exit.INPUT
-    return caught.value
 
 
 # Laws

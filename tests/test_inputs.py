@@ -12,9 +12,10 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import jsonl, read, refused, texts
 
 from cai_cli.engine.inputs import group_by_prompt, read_pairs, read_prompts, read_rows
-from cai_cli.errors import Exit, Fix
+from cai_cli.errors import Fix
 from cai_cli.records import Pair, Prompt, Rejected, Sample, Turn
 from cai_cli.settings import PromptsSection
 
@@ -26,29 +27,9 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("inputs")
 
 
-def read(folder: Path, name: str, data: bytes, seed: int = 7, **options: Any) -> list[Prompt | Rejected]:
-    (folder / name).write_bytes(data)
-    return list(read_prompts(PromptsSection(path=name, **options), folder, seed))
-
-
 def pairs(folder: Path, *rows: dict[str, Any], seed: int = 7, **options: Any) -> list[Any]:
     (folder / "pairs.jsonl").write_bytes(jsonl(*rows))
     return list(read_pairs(PromptsSection(path="pairs.jsonl", **options), folder, seed))
-
-
-def jsonl(*rows: Any) -> bytes:
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-
-
-def texts(rows: list[Prompt | Rejected]) -> list[str]:
-    return [row.text if isinstance(row, Prompt) else row.reason for row in rows]
-
-
-def refused(folder: Path, name: str, data: bytes, **options: Any) -> Fix:
-    with pytest.raises(Fix) as caught:
-        read(folder, name, data, **options)
-    assert caught.value.code == Exit.INPUT
-    return caught.value
 
 
 # Names

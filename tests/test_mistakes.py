@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +17,24 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outside import Cai, environment, finish, questions, start, write_config, write_rows
 from outside import cai as run_outside
-from outside import environment, finish, questions, start, write_config, write_rows
 
 from cai_cli import __version__
-from cai_cli.cli import main
 from cai_cli.cli._app import LATER
 from cai_cli.cli.summary import without_cap
 from cai_cli.reports.console import console
 from cai_cli.reports.quantities import counted
 
-Cai = Callable[..., tuple[int, str, str]]
 PRICED = {"provider": "simulated", "name": "small-world", "price": {"input": 1.0, "output": 5.0}}
 
 
 @pytest.fixture
-def cai(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cai:
-    """Runs `cai` in tmp_path, where a config and four prompts are. Gives: its exit code, stdout, stderr"""
-    monkeypatch.chdir(tmp_path)
+def cai(cai: Cai, tmp_path: Path) -> Cai:
+    """The same, where a config and four prompts are."""
     write_rows(tmp_path / "prompts.jsonl", questions(4))
     write_config(tmp_path)
-
-    def run(*args: object, stdin: bytes | None = None) -> tuple[int, str, str]:
-        if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        monkeypatch.setattr(sys, "argv", ["cai", *map(str, args)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        sys.stdout.flush()
-        out, err = capfd.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
+    return cai
 
 
 # The command line itself

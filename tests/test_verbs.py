@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,15 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outside import Cai
 
 from cai_cli import config as configs
 from cai_cli import constitution, documents, prices
-from cai_cli.cli import main
 from cai_cli.cli.init import MODELS, _config, _name
 from cai_cli.flow import Model
 from cai_cli.shipped import shipped
 
 ROOT = Path(__file__).parent.parent
-Cai = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cai(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cai:
-    """Runs `cai` in tmp_path. Gives: its exit code, stdout, stderr"""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cai", *map(str, args)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        sys.stdout.flush()
-        out, err = capfd.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 def table(text: str) -> dict[str, list[str]]:
