@@ -8,9 +8,11 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from rich.console import Console
 
 from cai_cli import config as configs
 from cai_cli import providers
-from cai_cli.cli.progress import Lines
+from cai_cli.cli.progress import Lines, Quiet
 from cai_cli.cli.summary import tell
 from cai_cli.engine.budget import Budget
 from cai_cli.engine.clock import Clock
@@ -30,11 +32,11 @@ from cai_cli.engine.drive import Asker
 from cai_cli.engine.ledger import Ledger
 from cai_cli.engine.pace import Pace
 from cai_cli.engine.run import Summary
-from cai_cli.engine.session import Snapshot
+from cai_cli.engine.session import Snapshot, Watch
 from cai_cli.engine.sinks import Progress
 from cai_cli.flow import Model
 from cai_cli.reports import quantities as say
-from cai_cli.reports.standing import Standing, frame, line
+from cai_cli.reports.standing import Standing, facts, frame, line
 
 ROOT = Path(__file__).parent.parent
 FACTS = {"rows": 3, "rejected": {}, "filtered": {}, "requests": 4, "replayed": 1, "tokens_in": 9, "tokens_out": 9, "dollars": 0.0}
@@ -113,6 +115,14 @@ def test_a_line_says_how_far_and_how_fast() -> None:
     )
 
 
+def test_replies_that_wait_for_the_disk_are_told_when_they_are_many() -> None:
+    def told(writing: int) -> str:
+        return facts(Standing(stages={}, prompts=9, done=1, elapsed_s=5, in_flight=25, slots=25, writing=writing))
+
+    assert told(53) == "25 in flight of 25 slots · 53 being written"
+    assert told(3) == "25 in flight of 25 slots"
+
+
 def snapshot(folder: Path, pace: Pace) -> Snapshot:
     ledger = Ledger(folder / "ledger.sqlite", "run", "job")
     asker = Asker(ledger, Budget(ledger, None), lambda model: pace, providers.connect, pace.clock)
@@ -137,6 +147,56 @@ def test_each_kind_of_trouble_is_told_once_and_an_outage_is_named(tmp_path: Path
     assert "retried: 2 server" in told
     assert "$?" in told
     assert "no answer for 1m 05s" in told
+
+
+def watched(folder: Path, watch: Watch, change: Callable[[Snapshot], None]) -> None:
+    """Let a display look at a run, in which something happens, twice and once more."""
+    seen = snapshot(folder, Pace(4, None, 21600, Clock(), max_outage="6h"))
+    watch.begin(seen)
+    watch.tick(seen)
+    change(seen)
+    watch.tick(seen)
+    watch.tick(seen)
+    watch.end(seen)
+    seen.asker.ledger.close()
+
+
+def refused(seen: Snapshot) -> None:
+    seen.asker.trouble["connection"] += 1
+    seen.asker.said["connection"] = "127.0.0.1:9: connection\nrefused"
+
+
+def test_the_first_connection_that_fails_is_told_without_being_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    told = "127.0.0.1:9: connection refused: asked again, later and later, for at most 6h (limits.max_outage)"
+    for number, (watch, lines) in enumerate([(Lines(False), [told]), (Lines(True), [told]), (Quiet(), [])]):
+        watched(tmp_path / str(number), watch, refused)
+        err = capfd.readouterr().err.splitlines()
+        assert [one[9:] for one in err if re.match(r"\d\d:\d\d:\d\d 127", one)] == lines
+
+
+def test_replies_on_their_way_to_the_disk_are_not_in_flight(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def change(seen: Snapshot) -> None:
+        seen.asker.in_flight, seen.asker.pace_for(UNKNOWN).in_flight = 16, 3
+        Lines(False).tick(seen)
+
+    watched(tmp_path, Quiet(), change)
+    assert "3 in flight of 4 slots · 13 being written" in capfd.readouterr().err
+
+
+def test_a_server_that_nobody_reaches_ends_the_run_with_its_name(tmp_path: Path) -> None:
+    write_config(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and not listening
+        host = f"127.0.0.1:{taken.getsockname()[1]}"
+        model = f"model={{provider: anthropic, name: m, base_url: 'http://{host}'}}"
+        limits = ["--concurrency", "2", "--set", "limits.max_outage=1.5s"]
+        process = begin(tmp_path, "generate", "c.yaml", "--set", model, *limits, stderr=subprocess.PIPE)
+        err = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 69
+    first, *rest = err.splitlines()
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d {host}: .*: asked again, later and later, for at most 1\.5s .*", first)
+    assert f"error: {host} did not answer for 1.5s: " in err
+    assert rest[-2].startswith("hint: nothing is lost")
 
 
 def test_a_log_that_nobody_reads_any_more_does_not_stop_the_run(tmp_path: Path) -> None:
@@ -262,6 +322,7 @@ def test_status_while_a_run_goes_on_after_its_death_and_after_its_end(cai: Cai, 
     assert code == 0
     assert [run["state"] for run in found["runs"]] == ["running"]
     assert found["go_on"] is None
+    assert found["runs"][0]["updated"] > found["runs"][0]["started"] + 0.9, "two seconds in, it knows of the first one"
     assert found["ledger"]["bytes"] > 0
     assert "running for" in cai("status", "c.yaml")[1]
     process.send_signal(signal.SIGKILL)

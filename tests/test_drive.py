@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -188,6 +189,7 @@ def test_a_server_in_trouble_is_asked_again_and_the_row_lives(engine: Make) -> N
     assert one.ask(question("q")) == [Reply(text="at last")]
     assert one.clock.seconds >= 30
     assert one.asker.trouble == {"server": 1, "connection": 1, "rate_limit": 1}
+    assert set(one.asker.said) == set(one.asker.trouble)
     assert one.asker.counts["generate"].retries == 3
     assert one.pace.slots < 64
 
@@ -196,6 +198,27 @@ def test_a_burst_of_429s_halves_the_slots_once(engine: Make) -> None:
     one = engine(Retry("rate_limit", after_s=0.0), Reply(text="at last"))
     one.ask(*(question(f"q{n}") for n in range(40)))
     assert 32 <= one.pace.slots < 34  # the half, and what 40 successes gave back
+
+
+def test_a_server_that_never_comes_back_is_named_with_what_it_said_last(engine: Make) -> None:
+    one = engine(Retry("connection", "connection refused"))
+    with pytest.raises(Fatal, match=r"scripted\.host did not answer for 3600s: connection refused") as caught:
+        one.ask(question("q"))
+    assert caught.value.code is Exit.UNREACHABLE
+    assert one.asker.said == {"connection": "scripted.host: connection refused"}
+
+
+def test_a_reply_that_could_not_be_written_counts_as_in_flight(engine: Make) -> None:
+    """It is paid for and will be bought again: the user is told so, and its money stays set aside."""
+    one = engine(Reply(text="paid for"))
+    db = sqlite3.connect(one.ledger.path)
+    db.execute("DROP TABLE replies")
+    db.execute("CREATE TABLE replies (key, reply)")
+    db.close()
+    with pytest.raises(Fatal, match="cannot be written"):
+        one.ask(question("q"))
+    assert one.asker.in_flight == 1
+    assert one.pace.in_flight == 0
 
 
 def test_unreadable_replies_are_asked_three_times_then_the_row_is_rejected(engine: Make) -> None:

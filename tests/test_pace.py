@@ -69,7 +69,7 @@ class Server:
         tries = 0
         while (retry := await self._once(latency_s)) is not None:
             tries += 1
-            await self.pace.failed(retry, tries)
+            await self.pace.failed(retry, tries, "the.host:9")
 
     async def _once(self, latency_s: float | None) -> Retry | None:
         clock = self.pace.clock
@@ -300,6 +300,73 @@ def test_an_outage_that_lasts_too_long_stops_the_run() -> None:
     assert [type(error) for error in errors] == [Fatal] * 4
     assert errors[0].code is Exit.UNREACHABLE
     assert HOUR_S < server.sent[-1] + PROBE_EVERY_S < HOUR_S + 1200
+
+
+def ends(server: Server, requests: int) -> tuple[list[BaseException | None], float]:
+    """What so many requests at once came to, and when the last of them did, in seconds."""
+
+    async def all_of_them() -> list[BaseException | None]:
+        return await asyncio.gather(*(server.request() for _ in range(requests)), return_exceptions=True)
+
+    async def timed() -> tuple[list[BaseException | None], float]:
+        return await all_of_them(), server.pace.clock.now()
+
+    found: tuple[list[BaseException | None], float] = run(timed())
+    return found
+
+
+@pytest.mark.parametrize("kind", ["server", "connection", "timeout"])
+@pytest.mark.parametrize(("limit", "requests"), [(2, 2), (2, 9), (200, 400)])
+def test_the_longest_outage_is_kept_however_few_requests_are_out(kind: str, limit: int, requests: int) -> None:
+    server = Server(make_pace(limit, max_outage_s=5.0), lambda now: Retry(kind, "nobody listens"), latency_s=0.01)
+    errors, at = ends(server, requests)
+    assert {str(error) for error in errors} == {"the.host:9 did not answer for 5s: nobody listens"}
+    assert {error.code for error in errors if isinstance(error, Fatal)} == {Exit.UNREACHABLE}
+    assert 5.0 < at < 5.1
+
+
+def test_the_longest_outage_is_told_as_it_was_configured_and_no_host_twice() -> None:
+    pace = Pace(1, None, 90.0, VirtualClock(), max_outage="1m30s")
+    (error,), _ = ends(Server(pace, lambda now: Retry("connection", "the.host:9: connection refused")), 1)
+    assert str(error) == "the.host:9 did not answer for 1m30s: connection refused"
+
+
+def test_a_long_wait_that_a_server_asked_for_ends_with_the_longest_outage() -> None:
+    server = Server(make_pace(1, max_outage_s=60.0), lambda now: Retry("server", after_s=3000.0))
+    errors, at = ends(server, 1)
+    assert isinstance(errors[0], Fatal)
+    assert at < 61
+
+
+def test_those_who_wait_for_a_turn_learn_that_an_outage_was_too_long() -> None:
+    """The only request that is out hangs: nobody else is there to notice."""
+    server = Server(make_pace(1, max_outage_s=60.0), lambda now: Retry("timeout"))
+
+    async def first_fails_then_hangs() -> float:
+        hanging = asyncio.create_task(server.request(0.5))
+        await asyncio.sleep(0.6)
+        server.pace.in_flight += 1  # as if it were out again, for ever
+        with pytest.raises(Fatal, match="did not answer for 60s"):
+            await server.pace.enter()
+        with pytest.raises(Fatal):
+            await hanging
+        return server.pace.clock.now()
+
+    assert 60.5 < run(first_fails_then_hangs()) < 61
+
+
+def test_a_success_sets_the_clock_of_an_outage_back() -> None:
+    script = iter([Retry("server", after_s=8.0), Retry("server", after_s=8.0), None] * 5)
+    server = Server(make_pace(1, max_outage_s=20.0), lambda now: next(script))
+    errors, at = ends(server, 5)
+    assert errors == [None] * 5
+    assert at > 2 * 20
+
+
+@pytest.mark.parametrize(("kind", "after_s"), [("rate_limit", 30.0), ("protocol", None)])
+def test_an_answer_that_is_no_use_does_not_begin_an_outage(kind: str, after_s: float | None) -> None:
+    server = Server(make_pace(1, max_outage_s=5.0), lambda now: Retry(kind, after_s=after_s) if now < 25 else None)
+    assert ends(server, 1)[0] == [None]
 
 
 def test_probes_stay_within_the_limit_while_older_requests_hang() -> None:
