@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from cai_cli.engine.rows import Rows
 from cai_cli.engine.runs import RunLog, all_of
 from cai_cli.engine.shards import REJECTS, Layout, Made, Staging, compress
 from cai_cli.engine.sinks import Done, ShardSink, StreamSink
-from cai_cli.errors import Exit, Fix, Reject
+from cai_cli.errors import Exit, Fatal, Fix, Reject
 from cai_cli.flow import Flow, Model, Reply, Request, ask
 from cai_cli.records import Prompt, Rejected, Sample, Turn, rejected
 
@@ -311,10 +312,10 @@ class Pass:
         pace = Pace(workers, None, 60.0, Clock())
         self.asker = Asker(self.ledger, Budget(self.ledger, None), lambda model: pace, lambda model: self.provider, Clock())
 
-    def run(self) -> tuple[bool, Rows]:
+    def run(self, tick: Callable[[], None] = lambda: None) -> tuple[bool, Rows]:
         async def whole() -> tuple[bool, Rows]:
             rows = Rows(Feed(self.units, 50, 7, "fingerprint"), program, self.asker, self.sink)
-            return await rows.run(self.workers, lambda: None), rows
+            return await rows.run(self.workers, tick), rows
 
         try:
             return asyncio.run(whole())
@@ -347,6 +348,32 @@ def test_a_stopped_pass_goes_on_where_it_was_and_buys_nothing_twice(tmp_path: Pa
     assert sorted(first.provider.sent + second.provider.sent) == sorted(whole.provider.sent)
     assert tree(first.staging.folder) == tree(whole.staging.folder)
     assert second.sink.progress.prompts == 50
+
+
+@pytest.mark.parametrize(("shard", "workers"), [(0, 4), (6, 1)])
+def test_a_partition_that_finds_no_room_is_waited_for_until_a_signal(tmp_path: Path, shard: int, workers: int) -> None:
+    """The last one of a single worker too: it is written when no worker is left."""
+    one = Pass(tmp_path, "run-1", workers)
+    parts = one.staging.folder / "parts"
+    full = parts / f"{shard:05d}.json.part"
+    full.symlink_to("/dev/full")
+    reasons: list[str] = []
+
+    def tick() -> None:
+        if one.sink.patience.reason and not reasons:
+            reasons.append(one.sink.patience.reason)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    began = time.monotonic()
+    finished, rows = one.run(tick)
+    assert time.monotonic() - began < 3
+    assert not finished
+    assert isinstance(rows.error, Fatal)
+    assert rows.error.code is Exit.DISK
+    assert [reason.partition(" (")[0] for reason in reasons] == [f"the disk of {parts} is full"]
+    assert one.staging.done(shard) is None
+    full.unlink()
+    assert Pass(tmp_path, "run-2", 4).run()[0]
 
 
 def test_input_that_breaks_half_way_stops_the_pass_with_its_reason(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -116,7 +117,13 @@ def _failure(error: Exception, host: str) -> Retry | Fatal:
         return Fatal(f"the proxy on the way to {host} wants a password", "put it into HTTPS_PROXY", Exit.UNREACHABLE)
     if isinstance(error, aiohttp.ClientResponseError) and not isinstance(error, aiohttp.ClientHttpProxyError):
         return Retry("protocol", f"{host} does not speak HTTP")
-    # The text of these names hosts and ports only; of the other errors the type says enough.
-    return Retry(
-        "connection", str(error) if isinstance(error, aiohttp.ClientConnectorError) else f"{host}: {type(error).__name__}"
-    )
+    return Retry("connection", f"{host}: {_why(error, cause)}")
+
+
+def _why(error: Exception, cause: Exception) -> str:
+    """A failed connection in a few words, none of which the other side chose."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name is not known"
+    if isinstance(cause, OSError) and (cause.errno or 0) > 0:
+        return os.strerror(cause.errno or 0).lower()
+    return type(error).__name__
