@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outside import Cai
 from rich.console import Console
 
 from cai_cli.cli import main
@@ -24,7 +25,6 @@ from cai_cli.records import Chain, Critique, Pair, Preference, Rejected, Round, 
 from cai_cli.reports.stories import heading, reject_story, story
 from cai_cli.reports.word_diff import changes, word_diff
 
-Cai = Callable[..., tuple[int, str, str]]
 CONFIG = """
 name: bees
 output: out
@@ -41,20 +41,10 @@ debias: {}
 
 
 @pytest.fixture
-def cai(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], made: Path, tmp_path: Path) -> Cai:
-    """Runs `cai` in a copy of a finished dataset. Gives: its exit code, stdout, stderr"""
+def cai(cai: Cai, made: Path, tmp_path: Path) -> Cai:
+    """The same, in a copy of a finished dataset."""
     shutil.copytree(made, tmp_path, symlinks=True, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return lambda *args: _run(monkeypatch, capfd, *args)
-
-
-def _run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["cai", *map(str, args)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    sys.stdout.flush()
-    out, err = capfd.readouterr()
-    return int(caught.value.code or 0), out, err
+    return cai
 
 
 @pytest.fixture(scope="module")

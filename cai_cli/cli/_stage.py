@@ -14,6 +14,10 @@ import typer
 from cai_cli.cli import _signals
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The config, a YAML file.", show_default=False)]
+OutputFolder = Annotated[
+    str | None, typer.Option("-o", "--output", metavar="DIR", help="Look there, not where the config says.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 class IfLocked(StrEnum):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai_cli.cli._stage import ConfigFile, verb_app
+from cai_cli.cli._stage import AsJson, ConfigFile, OutputFolder, verb_app
 from cai_cli.errors import Exit, Fix
 
 if TYPE_CHECKING:
@@ -64,10 +64,8 @@ def command(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help=f"At most N rows. Default: {ROWS}, or {REJECTS} rejects.")
     ] = None,
-    output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="DIR", help="Look there, not where the config says.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    output: OutputFolder = None,
+    json: AsJson = False,
 ) -> None:
     from cai_cli.config import load
 

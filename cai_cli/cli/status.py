@@ -7,11 +7,9 @@ import sqlite3
 import sys
 import urllib.parse
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from cai_cli.cli._stage import ConfigFile, verb_app
+from cai_cli.cli._stage import AsJson, ConfigFile, OutputFolder, verb_app
 from cai_cli.errors import Exit, Fatal
 
 HELP = """What is done, spent, rejected and running. Looks only: it takes no lock and disturbs no run.
@@ -29,10 +27,8 @@ app = verb_app()
 @app.command(help=HELP, no_args_is_help=True)
 def command(
     config: ConfigFile,
-    output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="DIR", help="Look there, not where the config says.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    output: OutputFolder = None,
+    json: AsJson = False,
 ) -> None:
     from cai_cli.config import load
 

@@ -9,11 +9,11 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cai_cli.cli._stage import ConfigFile, verb_app
+from cai_cli.cli._stage import AsJson, ConfigFile, OutputFolder, verb_app
 from cai_cli.errors import Exit, Fix
 
 if TYPE_CHECKING:
@@ -48,10 +48,8 @@ app = verb_app()
 @app.command(help=HELP, no_args_is_help=True)
 def command(
     config: ConfigFile,
-    output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="DIR", help="Check that, not what the config names.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    output: OutputFolder = None,
+    json: AsJson = False,
 ) -> None:
     from cai_cli.config import load
 
