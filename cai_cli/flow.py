@@ -43,7 +43,8 @@ class Request:
     """One question to a model.
 
     `draw` keeps the n samples of one prompt n replies. `attempt` counts how often the same question was put before because its
-    reply could not be used. `stage` and `row` say on whose behalf, for counting and logs; they are not part of the identity.
+    reply could not be used. `options` are the words that the answer chooses from, for servers that tell their probabilities. `stage`
+    and `row` say on whose behalf, for counting and logs. These three are not part of the identity: the question is the same.
     """
 
     model: Model
@@ -52,6 +53,7 @@ class Request:
     schema: Mapping[str, Any] | None = None  # JSON schema that the reply's text must satisfy
     draw: int = 0
     attempt: int = 0
+    options: tuple[str, ...] = ()
     stage: str = ""
     row: str = ""
 
@@ -77,7 +79,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back. Token counts are the server's, or our estimate where `estimated` says so."""
+    """What came back. Token counts are the server's, or our estimate where `estimated` says so.
+
+    `probabilities`: of the request's options, in [0, 1], summing to 1; None: the server told none, or the answer is none of them.
+    """
 
     text: str
     stop_reason: str = "end_turn"
@@ -87,6 +92,7 @@ class Reply:
     tokens_cache_read: int = 0
     tokens_cache_write: int = 0
     estimated: bool = False
+    probabilities: Mapping[str, float] | None = None
 
     @property
     def refused(self) -> bool:

@@ -64,6 +64,28 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """One verdict of a labeler, in candidate coordinates whatever was shown first."""
+
+    labeler: str
+    principle: str = ""
+    order: str = "ab"  # ab | ba: which candidate was shown first
+    draw: int = 0
+    verdict: str = "abstain"  # a | b | tie | abstain
+    p_a: float | None = None  # probability that a is better; 0, .5 or 1 where only a verdict was given; null: abstained
+    confidence: float | None = None  # in [0, 1]
+    rationale: str = ""
+    basis: str = ""  # where p_a comes from: logprobs | stated | words | verdict; empty: not known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    criterion: str
+    score: float | None = None  # 1 to 10
+    rationale: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Critique:
     principle: str
     category: str
@@ -85,6 +107,8 @@ class Round:
     quality: float | None = None  # in [0, 1], 1 is best
     revision: str = ""
     accepted: bool | None = None  # null: the round is open
+    scores: tuple[Score, ...] = ()  # of the text that was critiqued, where the config asks for scores per round
+    votes: tuple[Vote, ...] = ()  # where a labeler decided: a is the text that was critiqued, b the revision
 
     @property
     def needs_revision(self) -> bool:
@@ -122,24 +146,11 @@ class Chain(Sample):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vote:
-    """One verdict of a labeler, in candidate coordinates whatever was shown first."""
+class Scored(Sample):
+    """A sample with its scores. Of a chain, the current response is scored."""
 
-    labeler: str
-    principle: str = ""
-    order: str = "ab"  # ab | ba: which candidate was shown first
-    draw: int = 0
-    verdict: str = "abstain"  # a | b | tie | abstain
-    p_a: float | None = None  # probability that a is better; 0, .5 or 1 where only a verdict was given; null: abstained
-    confidence: float | None = None  # in [0, 1]
-    rationale: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    criterion: str
-    score: float | None = None  # 1 to 10
-    rationale: str = ""
+    scores: tuple[Score, ...] = ()
+    composite: float | None = None  # the weighted mean, 1 to 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
