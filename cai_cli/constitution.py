@@ -17,6 +17,8 @@ from cai_cli.documents import Document, Problem, Step
 from cai_cli.shipped import shipped
 
 How = Literal["weighted", "uniform", "in_order", "all"]
+Priority = Literal["", "safe", "ethical", "guidelines", "helpful"]
+PRIORITIES: tuple[Priority, ...] = ("safe", "ethical", "guidelines", "helpful")  # what goes first where critiques conflict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class Principle:
     weight: float = 1.0  # >= 0; 0: never picked
     examples: tuple[str, ...] = ()
     source: str = ""
+    priority: Priority = ""  # empty: after those that have one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +67,17 @@ class Constitution:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything in it; the layout of the file and its comments do not count."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        content = asdict(self, dict_factory=_without_unset)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def principle(self, name: str) -> Principle | None:
         """The principle of that name, if there is one."""
         return next((principle for principle in (*self.principles, HHH) if principle.name == name), None)
+
+    def rank(self, name: str) -> int:
+        """Where a principle stands when critiques conflict: 0 goes first; unknown or without a priority: after all the others."""
+        principle = self.principle(name)
+        return PRIORITIES.index(principle.priority) if principle and principle.priority else len(PRIORITIES)
 
     def pick(self, how: How, count: int, seed: int, row_id: str, step: int) -> tuple[Principle, ...]:
         """The principles that a row is held to at a step (from 1); `count` 0: the built-in one."""
@@ -77,6 +86,11 @@ class Constitution:
     def pick_preferences(self, how: How, count: int, seed: int, row_id: str, step: int) -> tuple[Criterion, ...]:
         """The criteria that a pair is compared by; `count` 0: the built-in one."""
         return _pick(self.preferences, how, count, step, seed, row_id, "criterion") if count else (_criterion(HHH),)
+
+
+def _without_unset(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    # A constitution that knows nothing of priorities keeps the fingerprint that it had before there were any.
+    return {name: value for name, value in items if name != "priority" or value}
 
 
 def _pick(options: Sequence[N], how: How, count: int, step: int, *key: object) -> tuple[N, ...]:
@@ -250,7 +264,17 @@ def _check_texts(document: Document, path: tuple[Step, ...], value: Any) -> list
     return [problem for n, item in enumerate(value) for problem in _check_text(document, (*path, n), item)]
 
 
-_CHECKS: dict[Any, Any] = {str: _check_text, float: _check_weight, tuple[str, ...]: _check_texts}
+def _check_priority(document: Document, path: tuple[Step, ...], value: Any) -> list[Problem]:
+    if value in PRIORITIES:
+        return []
+    known = f"known are: {', '.join(PRIORITIES)}; or leave it out"
+    what = f"{document.where(path)}: {documents.dotted(path)}: is no priority"
+    return [(what, _near(value, PRIORITIES) or known if isinstance(value, str) else known)]
+
+
+_CHECKS: dict[Any, Any] = {
+    str: _check_text, float: _check_weight, tuple[str, ...]: _check_texts, Priority: _check_priority,
+}  # fmt: skip
 
 
 def _unknown(document: Document, path: tuple[Step, ...], value: dict[str, Any], known: Sequence[str]) -> list[Problem]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai_cli.constitution import BUILT_IN, HHH, Constitution, Principle, load
+from cai_cli.constitution import BUILT_IN, HHH, PRIORITIES, Constitution, How, Principle, load
 from cai_cli.errors import Fix
 from cai_cli.shipped import shipped
 
@@ -157,6 +157,24 @@ def test_a_pick_does_not_hang_on_the_order_of_principles(names: list[str], seed:
         assert shuffled.pick(how, count, seed, row, step) == sorted_.pick(how, count, seed, row, step)
 
 
+GENERAL = shipped("configs", "constitutions", "general.yaml")
+
+
+@pytest.mark.parametrize("how", ["weighted", "uniform"])
+@pytest.mark.parametrize("base", [load(GENERAL), made("a", "b", "c", weights={"a": 5.0, "b": 0.5})], ids=["general", "three"])
+def test_a_principle_of_average_weight_takes_its_share_of_the_picks_and_moves_no_other(base: Constitution, how: How) -> None:
+    ids, n = [f"row-{k}" for k in range(10_000)], len(base.principles)
+    average = sum(one.weight for one in base.principles) / n
+    new = replace(base.principles[0], name="brand_new", weight=average)
+    more = replace(base, principles=(*base.principles, new))
+    before = [base.pick(how, 1, 7, row, 1)[0].name for row in ids]
+    after = [more.pick(how, 1, 7, row, 1)[0].name for row in ids]
+    changed = [now for was, now in zip(before, after, strict=True) if was != now]
+    expected = 1 / (n + 1)
+    assert set(changed) == {"brand_new"}
+    assert abs(len(changed) / len(ids) - expected) <= 3 * (expected * (1 - expected) / len(ids)) ** 0.5
+
+
 def test_a_principle_added_changes_only_the_picks_that_it_wins() -> None:
     few, more = made("a", "b", "c", "d"), made("a", "b", "c", "d", "new")
     before = [few.pick("weighted", 1, 7, f"row{n}", 1)[0].name for n in range(3000)]
@@ -171,3 +189,38 @@ def test_rounds_draw_independently() -> None:
         constitution.pick("weighted", 1, 1, f"r{n}", 1) == constitution.pick("weighted", 1, 1, f"r{n}", 2) for n in range(2000)
     )
     assert 0.21 < same / 2000 < 0.29
+
+
+# Priorities
+
+
+def test_a_constitution_without_priorities_keeps_the_fingerprint_that_it_had_before_there_were_any(tmp_path: Path) -> None:
+    found = load(write(tmp_path, "name: x\n" + entries("a").replace("}", ", weight: 2}")))
+    assert found.fingerprint == "ca26b6d7e5532310f38cc66f10272f61287548d5a7acc978fe2f31dfe876053b"
+    with_one = load(write(tmp_path, "name: x\n" + entries("a").replace("}", ", weight: 2, priority: safe}")))
+    assert with_one.fingerprint != found.fingerprint
+
+
+def test_rank_puts_safe_first_and_what_has_no_priority_last(tmp_path: Path) -> None:
+    rows = "".join(ENTRY.format(name).replace("}", f", priority: {name}}}") for name in reversed(PRIORITIES))
+    found = load(write(tmp_path, "name: x\nprinciples:\n" + rows + ENTRY.format("plain")))
+    assert sorted(["plain", *reversed(PRIORITIES)], key=found.rank) == ["safe", "ethical", "guidelines", "helpful", "plain"]
+    assert found.rank("plain") == found.rank("hhh") == found.rank("unknown") == len(PRIORITIES)
+
+
+@pytest.mark.parametrize(
+    ("given_", "hint"), [("saef", "did you mean 'safe'?"), ("3", "known are: safe, ethical"), ("''", "known are")]
+)
+def test_a_priority_that_is_none_is_refused_with_the_ones_there_are(tmp_path: Path, given_: str, hint: str) -> None:
+    path = write(tmp_path, "name: x\n" + entries("a").replace("}", f", priority: {given_}}}"))
+    with pytest.raises(Fix) as caught:
+        load(path)
+    ((message, said),) = caught.value.problems
+    assert message == f"{path}:3: principles[0].priority: is no priority"
+    assert hint in said
+
+
+def test_a_priority_is_inherited_with_its_principle_and_replaced_with_it(tmp_path: Path) -> None:
+    write(tmp_path, "name: base\n" + entries("a", "b").replace("}", ", priority: safe}"), "base.yaml")
+    found = load(write(tmp_path, "name: child\nextends: base.yaml\n" + entries("b")))
+    assert [one.priority for one in found.principles] == ["safe", ""]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from cai_cli.constitution import Constitution, Criterion, Principle
+    from cai_cli.constitution import Criterion, Principle
+    from cai_cli.importing import Imported
 
     Entries = Sequence[Principle] | Sequence[Criterion]
 
-HELP = "List or check constitutions."
+HELP = "List, check, import or compare constitutions."
 
 LIST = """The shipped constitutions, and those of the files given.
 
@@ -33,8 +34,25 @@ Examples:
   cai constitution check constitutions/mine.yaml
 """
 
-CATEGORIES = ("harmlessness", "honesty", "helpfulness")
-ONE_SIDED = 0.8  # share of the weight in one category, or .5 in one entry of many, above which the others hardly come up
+IMPORT = """Read the JSON files published with the Constitutional AI paper, in any order: principles and preferences become a
+constitution, few-shot files become exemplars. Nothing that exists is overwritten.
+
+\b
+Examples:
+  cai constitution import CritiqueRevisionInstructions.json RLMadisonInstructions.json
+  cai constitution import *.json -o constitutions/paper.yaml --exemplars-out prompts/exemplars
+"""
+
+DIFF = """What changed between two constitutions, each a YAML file or the name of a shipped one. With a config: how many rows the
+change touches, and what it costs at most to ask them again.
+
+\b
+Examples:
+  cai constitution diff general mine.yaml
+  cai constitution diff old.yaml new.yaml --config my.yaml
+  cai constitution diff old.yaml new.yaml --json | jq .principles.added
+"""
+
 app = typer.Typer(
     help=HELP, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -61,27 +79,19 @@ def list_(
 
 
 def _print_json(rows: Sequence[tuple[str, str, int, int, str]]) -> None:
+    keys = ("name", "version", "principles", "preferences", "path")
+    _write_json({"constitutions": [dict(zip(keys, row, strict=True)) for row in rows]})
+
+
+def _write_json(document: dict[str, Any]) -> None:
     import orjson
 
-    keys = ("name", "version", "principles", "preferences", "path")
-    document = {"constitutions": [dict(zip(keys, row, strict=True)) for row in rows]}
     sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-
-
-def _later(name: str) -> None:
-    @app.command(name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-    def refuse() -> None:
-        from cai_cli.cli._app import refuse_later
-
-        refuse_later(f"'constitution {name}'")
-
-
-for _name in ("import", "diff"):
-    _later(_name)
 
 
 @app.command(help=CHECK)
 def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file.", show_default=False)]) -> None:
+    from cai_cli import oversights
     from cai_cli.cli._table import aligned
     from cai_cli.cli.errors import say
     from cai_cli.constitution import load
@@ -89,58 +99,109 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file
     found = load(file)
     rows = [*_shares("principles", found.principles), *_shares("preferences", found.preferences)]
     typer.echo(aligned([("part", "category", "entries", "weight"), *rows]))
-    for warning in warnings(found):
+    for warning in oversights.of(found):
         say(f"warning: {file}: {warning}")
     typer.echo(f"ok: {file}: {found.name} {found.version}".rstrip())
 
 
 def _shares(part: str, entries: Entries) -> Iterator[tuple[str, str, int, str]]:
-    weights, counts = _weights(entries), Counter(entry.category for entry in entries)
+    from cai_cli import oversights
+
+    weights, counts = oversights.weights(entries), Counter(entry.category for entry in entries)
     total = sum(weights.values())
     for category, weight in sorted(weights.items(), key=lambda item: -item[1]):
         yield part, category, counts[category], f"{weight / total:.0%}"
 
 
-def _weights(entries: Entries) -> dict[str, float]:
-    weights: defaultdict[str, float] = defaultdict(float)
-    for entry in entries:
-        weights[entry.category] += entry.weight
-    return weights
+@app.command("import", help=IMPORT)
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="The JSON files.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The constitution.")] = Path("constitution.yaml"),
+    exemplars_out: Annotated[
+        Path | None, typer.Option("--exemplars-out", metavar="DIR", help="Where exemplars go.", show_default=False)
+    ] = None,
+) -> None:
+    from cai_cli import importing
+    from cai_cli.cli.errors import say
+
+    found = importing.read(files)
+    texts = _texts(found, output, exemplars_out)
+    _refuse_existing(list(texts))
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    for note in found.notes:
+        say(f"note: {note}")
+    _say_written(found, output, exemplars_out)
 
 
-def warnings(constitution: Constitution) -> Iterator[str]:
-    """What a constitution's writer may not have meant. What cannot be used at all, load() refuses."""
-    for part, entries in (("principles", constitution.principles), ("preferences", constitution.preferences)):
-        yield from (f"{part}: {what}" for what in (*_one_sided(entries), *_missing(entries), *_idle(entries)))
-    yield from _same_texts([(entry.name, entry.critique_prompt) for entry in constitution.principles], "principles")
-    yield from _same_texts([(entry.name, entry.text) for entry in constitution.preferences], "preferences")
+def _texts(found: Imported, output: Path, folder: Path | None) -> dict[Path, str]:
+    """What is to be written, by its path. Raises: Fix: something has no place, or nothing to stand on"""
+    from cai_cli import importing
+    from cai_cli.errors import Fix
+
+    if found.preferences and not found.principles:
+        hint = "give CritiqueRevisionInstructions.json, too; principles of another origin can be added to the file afterwards"
+        raise Fix("a constitution needs principles, and these files hold preferences only", hint)
+    if found.exemplars and folder is None:
+        files = ", ".join(dict.fromkeys(file for stage in found.exemplars for file in found.sources[stage]))
+        raise Fix(
+            f"{files}: exemplars need a folder of their own", "add --exemplars-out prompts/exemplars, or leave the file out"
+        )
+    texts = {output: importing.constitution_yaml(found, output.stem)} if found.principles else {}
+    for stage in found.exemplars:
+        texts[_exemplar_file(folder or Path(), stage)] = importing.exemplars_yaml(found, stage)
+    return texts
 
 
-def _one_sided(entries: Entries) -> Iterator[str]:
-    weights, total = _weights(entries), sum(entry.weight for entry in entries)
-    for category, weight in weights.items():
-        if len(weights) > 1 and weight > ONE_SIDED * total:
-            yield f"{weight / total:.0%} of the weight is on {category}: the other categories hardly come up"
-    for entry in entries:
-        if len(entries) > 2 and entry.weight > 0.5 * total:
-            yield f"{entry.weight / total:.0%} of the weight is on '{entry.name}' alone"
+def _exemplar_file(folder: Path, stage: str) -> Path:
+    return folder / f"{stage}-imported.yaml"
 
 
-def _missing(entries: Entries) -> Iterator[str]:
-    have = {entry.category for entry in entries if entry.weight > 0}
-    if missing := [category for category in CATEGORIES if category not in have]:
-        yield f"none is about {' or '.join(missing)}; a model trained on this is not taught it"
+def _refuse_existing(paths: Sequence[Path]) -> None:
+    from cai_cli.documents import all_at_once
+
+    if there := [path for path in paths if path.exists()]:
+        problems = [(f"{path} exists already, and nothing was written", "") for path in there]
+        hint = "choose another place with -o or --exemplars-out, or move the old file away"
+        raise all_at_once([*problems[:-1], (problems[-1][0], hint)])
 
 
-def _idle(entries: Entries) -> Iterator[str]:
-    yield from (f"'{entry.name}' has weight 0: it is never picked" for entry in entries if entry.weight == 0)
+def _say_written(found: Imported, output: Path, folder: Path | None) -> None:
+    """What stands where now, and how it is used."""
+    from cai_cli.importing import CATEGORY
+    from cai_cli.reports.quantities import counted
+    from cai_cli.visible import on_one_line
+
+    def wrote(path: Path, what: str) -> None:
+        typer.echo(on_one_line(f"wrote {path}: {what}"))
+
+    if found.principles:
+        made = "" if found.preferences else ", which the preferences are made from"
+        also = f" and {counted(len(found.preferences), 'preference')}" if found.preferences else ""
+        wrote(output, f"{counted(len(found.principles), 'principle')}{made}{also}, all of the category {CATEGORY}")
+        typer.echo(f"use it with: constitution: {output}")
+    for stage, rows in found.exemplars.items():
+        path = _exemplar_file(folder or Path(), stage)
+        how = f"in {stage.replace('label', 'label_pairs')}: exemplar_file: {path}, exemplars: {min(2, len(rows))}"
+        how += ", template: paper (they have no severity)" if stage == "critique" else ""
+        wrote(path, f"{counted(len(rows), 'exemplar')}; {how}")
 
 
-def _same_texts(texts: Sequence[tuple[str, str]], part: str) -> Iterator[str]:
-    """Names are told apart by load(); a text that was copied and not changed is not."""
-    first: dict[str, str] = {}
-    for name, text in texts:
-        key = " ".join(text.lower().split())
-        if key in first:
-            yield f"{part}: '{name}' asks the same as '{first[key]}'"
-        first.setdefault(key, name)
+@app.command(help=DIFF)
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="The old one.", show_default=False)],
+    after: Annotated[str, typer.Argument(metavar="B", help="The new one.", show_default=False)],
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="CONFIG", help="Whose rows to count.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    from cai_cli.cli import _constitution_diff
+
+    found = _constitution_diff.compared(before, after, config)
+    if json:
+        _write_json(found)
+    else:
+        _constitution_diff.show(found)
