@@ -47,6 +47,18 @@ def test_addresses(url: str, host: str, place: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://eu.api.openai.com", "own"), ("https://api.openai.com", "own"), ("https://evilapi.openai.com", "other"),
+        ("https://api.openai.com.example", "other"), ("https://openai.com", "other"),
+    ],
+)  # fmt: skip
+def test_hosts_within_a_domain_may_be_the_providers_own(url: str, place: str) -> None:
+    assert check_address(url, "api.openai.com", within="api.openai.com").place == place
+    assert check_address("https://eu.api.openai.com", "api.openai.com").place == "other"
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://169.254.169.254", "https://169.254.169.254.", "https://2852039166", "https://0xA9FEA9FE",

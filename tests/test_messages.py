@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from cai_cli.errors import Exit, Fatal, Reject, Retry
 from cai_cli.flow import Model, Reply, Request
-from cai_cli.providers._messages import body_of, encode, error_for, reply_from, retry_after_s, version_of
+from cai_cli.providers._answers import error_for, retry_after_s
+from cai_cli.providers._messages import body_of, encode, reply_from, version_of
 from cai_cli.records import Turn
 
 

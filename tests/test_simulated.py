@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai_cli import providers
-from cai_cli.errors import Fix, Reject, Retry
+from cai_cli.errors import Fix, Retry
 from cai_cli.flow import Model, Request
+from cai_cli.providers._fences import fenced
+from cai_cli.providers._judge import LENGTH_SD
 from cai_cli.providers._sentences import BANKS, Latents, read, sentences, topic, write
 from cai_cli.providers._world import World
-from cai_cli.providers.simulated import LENGTH_SD, fenced, looks_harmful, reply_to, request_from_body, tokens
+from cai_cli.providers.simulated import looks_harmful, reply_to, tokens
 from cai_cli.records import Turn
 
 NONCE = "0a1b2c3d"
@@ -121,7 +123,17 @@ def test_a_reply_longer_than_max_tokens_is_cut_there():
     cut = reply_to(asking("How do I bake bread?", max_tokens=20), World())
     assert (cut.stop_reason, cut.tokens_out) == ("max_tokens", 20)
     assert cut.text == whole.text[:80]
-    assert reply_to(asking("How do I bake bread?", max_tokens=whole.tokens_out), World()).stop_reason == "end_turn"
+    stops = [reply_to(asking("How do I bake bread?", max_tokens=whole.tokens_out + k), World()).stop_reason for k in (0, 1)]
+    assert stops == ["max_tokens", "end_turn"]
+
+
+def test_a_stop_sequence_ends_a_reply_unless_the_limit_comes_first():
+    whole = reply_to(asking("How do I bake bread?"), World()).text
+    word = whole.split()[12]
+    cut = reply_to(asking("How do I bake bread?", stop_sequences=["@@", word]), World())
+    assert (cut.stop_reason, cut.text) == ("stop_sequence", whole[: whole.index(word)])
+    both = reply_to(asking("How do I bake bread?", stop_sequences=[word], max_tokens=2), World())
+    assert (both.stop_reason, both.text) == ("max_tokens", whole[:8])
 
 
 def test_tokens_count_system_messages_and_schema():
@@ -318,12 +330,3 @@ def test_all_problems_of_a_world_are_told_at_once_with_a_near_miss():
     assert [message.split()[0] for message in list(problems)[1:]] == [
         "model.world.noise", "model.world.harm", "model.world.seed", "model.world.position", "model.world.empty_rate",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "body", [{}, {"model": "m", "max_tokens": 5, "messages": []}, [], {"model": "m", "messages": 3, "max_tokens": 1}]
-)
-def test_a_body_that_is_no_request_is_rejected(body):
-    with pytest.raises(Reject) as caught:
-        request_from_body(body)
-    assert caught.value.signature == "400 invalid_request_error"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Place = Literal["own", "loopback", "other"]
+CREDENTIALS = ("authorization", "x-api-key", "api-key")  # headers that prove who asks
 
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -44,8 +45,8 @@ class Address:
         return self.url.partition(":")[0]
 
 
-def check_address(url: str, own: str, allow_http: bool = False) -> Address:
-    """Check a base URL before anything is sent there. `own` is the provider's own host.
+def check_address(url: str, own: str, allow_http: bool = False, within: str = "") -> Address:
+    """Check a base URL before anything is sent there. `own` is the provider's own host, as is each within the domain `within`.
 
     Raises: Fix: not http or https, a user name in it, a query, a link-local host, plain http to another machine
     """
@@ -57,7 +58,8 @@ def check_address(url: str, own: str, allow_http: bool = False) -> Address:
     if not literal and not _NAME.fullmatch(name):
         raise Fix(f"{shown}: '{name}' is not a host name", "write it like https://models.example.org:8000")
     name = str(literal) if literal else name
-    place: Place = "own" if name == own else "loopback" if _is_loopback(name, literal) else "other"
+    is_own = name == own or (within != "" and name.endswith(f".{within}"))
+    place: Place = "own" if is_own else "loopback" if _is_loopback(name, literal) else "other"
     if scheme == "http" and place != "loopback" and not allow_http:
         raise Fix(f"{shown}: plain http would show the key and the texts to the network", "use https, or set allow_http: true")
     host = (f"[{name}]" if ":" in name else name) + (f":{port}" if port is not None else "")
@@ -118,6 +120,16 @@ def _is_loopback(name: str, literal: IPAddress | None) -> bool:
 
 
 # Keys.
+
+
+class NoKey(Fix):
+    """A key is needed that is not set. `variable`: the environment variable it is looked for in, first of all."""
+
+    code = Exit.KEY
+
+    def __init__(self, message: str, hint: str, variable: str) -> None:
+        super().__init__(message, hint)
+        self.variable = variable
 
 
 class Key(Protocol):
@@ -222,14 +234,34 @@ def anthropic_key(address: Address, key_env: str) -> Key | None:
     Gives: None where there is none
     Raises: Fix: the variable that was named is empty, no variable was named for another host, a broken profile
     """
+    if (found := named_key(address, key_env, "Anthropic's")) is not None:
+        return found
+    return key_from("ANTHROPIC_API_KEY") or key_from("ANTHROPIC_AUTH_TOKEN") or _profile_key(address.url)
+
+
+def openai_key(address: Address, key_env: str) -> Key | None:
+    """The key for an address: `key_env` if it is named; else, on the provider's own host and on this machine, OPENAI_API_KEY.
+
+    Gives: None where there is none
+    Raises: Fix: the variable that was named is empty, no variable was named for another host
+    """
+    return named_key(address, key_env, "OpenAI's") or key_from("OPENAI_API_KEY")
+
+
+def named_key(address: Address, key_env: str, whose: str) -> StaticKey | None:
+    """The key that `key_env` names; None where it names none and `whose` key may go to the address.
+
+    Raises: Fix: the variable is empty, or another host's is not named
+    """
     if key_env:
         if found := key_from(key_env):
             return found
-        raise Fix(f"{key_env}, which key_env names for {address.host}, is not set", f"export {key_env}=...", Exit.KEY)
+        raise NoKey(f"{key_env}, which key_env names for {address.host}, is not set", f"export {key_env}=...", key_env)
     if address.place == "other":
-        raise Fix(f"no key is named for {address.host}, and Anthropic's goes to Anthropic and to this machine only",
+        owner = whose.removesuffix("'s")
+        raise Fix(f"no key is named for {address.host}, and {whose} goes to {owner} and to this machine only",
                   "set model.key_env to the environment variable that holds this host's key", Exit.KEY)  # fmt: skip
-    return key_from("ANTHROPIC_API_KEY") or key_from("ANTHROPIC_AUTH_TOKEN") or _profile_key(address.url)
+    return None
 
 
 def _profile_key(base_url: str) -> ProfileKey | None:
@@ -247,23 +279,23 @@ def _profile_key(base_url: str) -> ProfileKey | None:
     return ProfileKey(found) if found else None
 
 
-def custom_headers(address: Address) -> dict[str, str]:
-    """The headers in ANTHROPIC_CUSTOM_HEADERS ("Name: value" lines), as the SDK reads them, names in lower case.
+def custom_headers(address: Address, variable: str = "ANTHROPIC_CUSTOM_HEADERS") -> dict[str, str]:
+    """The headers in an environment variable ("Name: value" lines), as the SDKs read them, names in lower case.
 
     Credentials among them stay on the provider's own host and this machine.
     Raises: Fix: one that HTTP cannot carry
     """
     found = {}
-    for line in os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").split("\n"):
+    for line in os.environ.get(variable, "").split("\n"):
         name, colon, value = line.partition(":")
         if colon and name.strip():
             found[name.strip().lower()] = value.strip()
     if bad := [
         name for name, value in found.items() if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", name) or not _is_value(value)
     ]:
-        raise Fix(f"ANTHROPIC_CUSTOM_HEADERS: header {bad[0]!r} cannot be sent", "write one 'Name: value' a line, in ASCII")
+        raise Fix(f"{variable}: header {bad[0]!r} cannot be sent", "write one 'Name: value' a line, in ASCII")
     if address.place == "other":
-        found = {name: value for name, value in found.items() if name not in ("authorization", "x-api-key")}
+        found = {name: value for name, value in found.items() if name not in CREDENTIALS}
     return found
 
 

@@ -21,6 +21,12 @@ def fill(schema: Schema, known: Known, root: Schema | None = None) -> dict[str, 
     return {name: _value(_resolved(part, root), known.get(name, ()), root) for name, part in properties.items()}
 
 
+def enum_of(schema: Schema, name: str) -> list[Any] | None:
+    """The values that a property may have, where the schema lists them."""
+    found: list[Any] | None = _resolved(schema.get("properties", {}).get(name, {}), schema).get("enum")
+    return found
+
+
 def _resolved(schema: Schema, root: Schema) -> Schema:
     while "$ref" in schema:
         schema = root["$defs"][schema["$ref"].rpartition("/")[2]]

@@ -33,18 +33,21 @@ class World:
     harm_weight: float = _number(2.0)
     position: float = _number(0.4)  # logit
     length: float = _number(0.3)  # logit per standard deviation of the log length ratio
-    noise: float = _number(0.5, 0)  # standard deviation, in logits, of every single vote
+    noise: float = _number(0.5, 0)  # standard deviation of every single vote, in logits, and of every single score, in points
     tie_below: float = _number(0.02, 0)  # absolute logit under which it calls a tie
     # How it criticises and revises
     critic_noise: float = _share(0)  # share of sentences that the critic misreads
     revise_keep: float = _share(0.25)  # share of harmful sentences that survive one revision
     caveat_rate: float = _share(0.15)  # share of revisions that gain a caveat
     meta_prefix_rate: float = _share(0)  # share of revisions that begin with "Sure, here is ..."
+    # What new prompts it writes
+    duplicate_rate: float = _share(0.15)  # share of them that nearly repeat one of the examples
     # What goes wrong
     empty_rate: float = _share(0)  # of replies
-    unreadable_rate: float = _share(0)  # of critiques and votes: their severity or verdict cannot be parsed
+    unreadable_rate: float = _share(0)  # of critiques, votes, scores and lists of prompts: what was decided cannot be parsed
     # What it looks like from outside
     latency_ms: float = _number(0, 0)
+    logprobs: bool = False  # whether replies in this process tell the probabilities of a request's options
     reported_model: str = ""  # the model that replies say they come from; empty: the one asked for
     seed: int = _number(0, 0)  # another seed is another model with the same habits
 
@@ -74,6 +77,9 @@ def _problems(name: Any, value: Any) -> list[tuple[str, str]]:
         return [(f"model.world: unknown key '{name}'", hint)]
     if isinstance(setting.default, str):
         return [] if isinstance(value, str) else [(f"model.world.{name} must be text, not {value!r}", f"write {name}: some-name")]
+    if isinstance(setting.default, bool):
+        hint = f"the default is {str(setting.default).lower()}"
+        return [] if isinstance(value, bool) else [(f"model.world.{name} must be true or false, not {value!r}", hint)]
     whole = setting.name == "seed"
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         kind = "a whole number" if whole else "a number"

@@ -2,9 +2,12 @@
 
 It is a small world and not a parrot. Responses have a latent harm and help that can be read back from their text; its critic
 finds what is there, its reviser removes most of it, its judge prefers the better response but also the one shown first and the
-longer one. It knows what it is asked from the messages alone, so the same world can be served over HTTP: data stands in tags that
-carry eight hexadecimal digits, <response-0a1b2c3d>...</response-0a1b2c3d>, under judgement also a label: <response-K-0a1b2c3d>.
-    two labelled responses: it judges    a response and a critique: it revises    a response: it criticises    else: it answers
+longer one. It knows what it is asked from the last user turn alone, so the same world can be served over HTTP: data stands in
+tags that carry eight hexadecimal digits, <response-0a1b2c3d>...</response-0a1b2c3d>, under judgement also a label:
+<response-K-0a1b2c3d>. What it does with a message hangs on what stands in it:
+    two labelled responses: it judges                    a response and a criterion: it scores
+    a response and a critique, or a request: it revises  a response alone: it criticises
+    examples, or a schema with `prompts`: it writes prompts; anything else: it answers
 """
 
 from __future__ import annotations
@@ -12,43 +15,67 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cai_cli import chance
-from cai_cli.errors import Reject, Retry
+from cai_cli.errors import Retry
 from cai_cli.flow import Model, Reply, Request
-from cai_cli.providers._schema import Known, fill
-from cai_cli.providers._sentences import Latents, Sentence, read, sentences, topic, write
+from cai_cli.providers._drafts import drafts
+from cai_cli.providers._fences import Fence, fenced, texts
+from cai_cli.providers._judge import judge, score
+from cai_cli.providers._said import Choice, Said, choice_in_json, choice_in_prose
+from cai_cli.providers._schema import enum_of, fill
+from cai_cli.providers._sentences import Sentence, read, sentences, topic, write
 from cai_cli.providers._world import World, world_of
-from cai_cli.records import Turn
 
-LENGTH_SD = 0.33  # standard deviation of the log ratio of the word counts of two responses to one prompt, in this world
+LEAST_COVERED = 0.5  # of the probability must be on a request's options; less is no answer to its question
 _CUES = re.compile(
     r"\b(?:kill|hurt|steal|poison|weapon|bomb|hack|insult|bully|threat|revenge|scam|illegal|attack)", re.IGNORECASE
 )
 _CAREFUL = re.compile(r"\b(?:harmless|careful|cautious|safe|safety|ethical)\b", re.IGNORECASE)
-_OPENING = re.compile(r"<(conversation|response|critique)(?:-([A-Za-z0-9]{1,16}))?-([0-9a-f]{8})>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A reply, and what stands behind it: a server that is asked for log-probabilities tells it."""
+
+    reply: Reply
+    seed: float  # in [0, 1): what was drawn for this request and no other
+    choice: Choice | None = None  # None: no word was decided on, or it was cut off
+    stop_sequence: str | None = None  # the one that ended it
 
 
 def reply_to(request: Request, world: World) -> Reply:
-    """Answer a request as this world would: a pure function of the request's identity and the world.
+    """Answer a request as this world would: a pure function of the request's identity and options, and the world.
 
     Where a request is sent and with which parameters changes nothing but where the text is cut off: so worlds can be compared on
     the same draws, and a reply over HTTP is the reply given here.
+    """
+    answer = answer_to(request, world)
+    return replace(answer.reply, probabilities=_probabilities(request, answer.choice) if world.logprobs else None)
+
+
+def answer_to(request: Request, world: World) -> Answer:
+    """The same as `reply_to`, with what stands behind the reply; its probabilities are left to whoever tells them.
+
+    Raises: LookupError, TypeError, AttributeError, RecursionError: a schema that is none
     """
     seed = _seed(request, world)
     asked = request.messages[-1].content if request.messages else ""
     asked = next((turn.content for turn in reversed(request.messages) if turn.role == "user"), asked)
     fences = fenced(asked)
-    plain = not any(fence.kind == "response" for fence in fences)
+    plain = not texts(fences, "response")
     if plain and chance.unit("refusal", world.seed, asked) < world.refusal_rate:
-        return _reply(request, world, "", "refusal")
+        return Answer(reply=_reply(request, world, "", "refusal"), seed=seed)
     if chance.unit(seed, "empty") < world.empty_rate:
-        return _reply(request, world, "", "end_turn")
-    prose, known = _answer(request, world, seed, asked, fences)
-    return _reply(request, world, _render(request.schema, prose, known, seed, world), "end_turn")
+        return Answer(reply=_reply(request, world, "", "end_turn"), seed=seed)
+    said = _said(request, world, seed, asked, fences)
+    whole, choice = _rendered(request.schema, said, seed, world)
+    text, stop_reason, stop_sequence = _cut(whole, request.model.params)
+    choice = choice if choice and stop_reason != "max_tokens" and choice.end <= len(text) else None
+    return Answer(reply=_reply(request, world, text, stop_reason), seed=seed, choice=choice, stop_sequence=stop_sequence)
 
 
 def _seed(request: Request, world: World) -> float:
@@ -57,27 +84,44 @@ def _seed(request: Request, world: World) -> float:
     return chance.unit(json.dumps(parts, sort_keys=True))
 
 
-def _answer(request: Request, world: World, seed: float, asked: str, fences: list[Fence]) -> tuple[str, Known]:
+def _said(request: Request, world: World, seed: float, asked: str, fences: Sequence[Fence]) -> Said:
     responses = [fence for fence in fences if fence.kind == "response"]
     labelled = [fence for fence in responses if fence.label]
+    kinds = {fence.kind for fence in fences}
     if len(labelled) == 2:
-        return _judge(labelled[0], labelled[1], world, seed)
+        return judge(labelled[0], labelled[1], world, seed)
+    if not responses and ("example" in kinds or "prompts" in (request.schema or {}).get("properties", {})):
+        return drafts(asked, fences, world, seed)
     if not responses:
-        return _respond(asked, request.system, world, seed), {}
-    if any(fence.kind == "critique" for fence in fences):
-        about = next((fence.text for fence in fences if fence.kind == "conversation"), responses[-1].text)
-        return _revise(responses[-1].text, about, world, seed), {}
+        return _named(_respond(asked, request.system, world, seed))
+    if "criterion" in kinds:
+        return score(responses[-1].text, " ".join(texts(fences, "criterion")), world, seed)
+    if kinds & {"critique", "request"}:
+        about = next(iter(texts(fences, "conversation")), responses[-1].text)
+        return _named(_revise(responses[-1].text, about, world, seed))
     return _criticise(responses[-1].text, world, seed)
 
 
+def _named(prose: str) -> Said:
+    return Said(prose=prose, known={"response": (prose,), "revision": (prose,), "text": (prose,)})
+
+
 def _reply(request: Request, world: World, text: str, stop_reason: str) -> Reply:
-    limit = request.model.params.get("max_tokens")
-    if limit is not None and tokens(text) > limit:
-        text, stop_reason = text[: 4 * limit], "max_tokens"
     return Reply(
         text=text, stop_reason=stop_reason, model=world.reported_model or request.model.name or "simulated",
-        tokens_in=_tokens_in(request), tokens_out=tokens(text),
+        tokens_in=tokens_in(request), tokens_out=tokens(text),
     )  # fmt: skip
+
+
+def _cut(text: str, params: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    """A text up to where it stops, why it stops there, and the sequence that stopped it."""
+    limit = params.get("max_tokens") or math.inf
+    found = [(at, stop) for stop in params.get("stop_sequences") or () if (at := text.find(stop)) >= 0]
+    if found and tokens(text[: min(found)[0]]) < limit:
+        at, stop = min(found)
+        return text[:at], "stop_sequence", stop
+    # The limit's last token leaves no room for the one that ends a turn.
+    return (text, "end_turn", None) if tokens(text) < limit else (text[: 4 * int(limit)], "max_tokens", None)
 
 
 def tokens(text: str) -> int:
@@ -85,35 +129,18 @@ def tokens(text: str) -> int:
     return max(1, math.ceil(len(text) / 4))
 
 
-def _tokens_in(request: Request) -> int:
+def tokens_in(request: Request) -> int:
+    """How many tokens a request is."""
     schema = json.dumps(request.schema) if request.schema else ""
     return tokens(request.system + "".join(turn.content for turn in request.messages) + schema)
 
 
-# What it is asked
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    kind: str  # conversation | response | critique
-    label: str  # what the response under judgement is called, or empty
-    text: str
-
-
-def fenced(message: str) -> list[Fence]:
-    """The fenced parts of a message, in order.
-
-    A fence inside another one is part of its text: whoever wrote that text could not know the digits.
-    """
-    found, at = [], 0
-    while opening := _OPENING.search(message, at):
-        closing = "</" + opening.group()[1:]
-        end = message.find(closing, opening.end())
-        if end >= 0:
-            text = message[opening.end() : end].removeprefix("\n").removesuffix("\n")
-            found.append(Fence(opening.group(1), opening.group(2) or "", text))
-        at = end + len(closing) if end >= 0 else opening.end()
-    return found
+def _probabilities(request: Request, choice: Choice | None) -> dict[str, float] | None:
+    if choice is None or request.model.params.get("logprobs") is False:
+        return None
+    masses = {option: choice.odds.get(option, 0.0) for option in request.options}
+    covered = math.fsum(masses.values())
+    return {option: mass / covered for option, mass in masses.items()} if covered >= LEAST_COVERED else None
 
 
 # What it answers
@@ -151,41 +178,6 @@ def _rounded(expected: float, *key: object) -> int:
     return math.floor(expected + chance.unit(*key, "round"))
 
 
-# How it judges
-
-
-def utility(text: Latents, world: World) -> float:
-    """What a response is worth to the judge, before its biases."""
-    return world.help_weight * text.help - world.harm_weight * text.harm
-
-
-def judge_logit(first: str, second: str, world: World, seed: float) -> float:
-    """The logit that the judge puts on the response shown first, biases and noise included."""
-    one, two = read(first), read(second)
-    ratio = math.log(max(1, one.length_words) / max(1, two.length_words)) / LENGTH_SD
-    merit = world.sharpness * (utility(one, world) - utility(two, world))
-    return merit + world.position + world.length * ratio + world.noise * _normal(seed)
-
-
-def _normal(seed: float) -> float:
-    radius = math.sqrt(-2 * math.log(1 - chance.unit(seed, "radius")))
-    return radius * math.cos(2 * math.pi * chance.unit(seed, "angle"))
-
-
-def _judge(first: Fence, second: Fence, world: World, seed: float) -> tuple[str, Known]:
-    logit = judge_logit(first.text, second.text, world, seed)
-    winner = first.label if logit > 0 else second.label
-    verdict = "tie" if abs(logit) < world.tie_below else winner
-    confidence = round(1 / (1 + math.exp(-min(abs(logit), 700))), 2)
-    one, two = read(first.text), read(second.text)
-    reasoning = (
-        f"{first.label} has {one.harm:.0%} careless and {one.help:.0%} useful sentences in {one.length_words} words, "
-        f"{second.label} has {two.harm:.0%} and {two.help:.0%} in {two.length_words}."
-    )
-    known: Known = {"reasoning": (reasoning,), "verdict": (verdict, winner), "confidence": (confidence,)}
-    return f"{reasoning}\n\nVerdict: {verdict}", known
-
-
 # How it criticises and revises
 
 
@@ -194,19 +186,20 @@ def severity(harm: float) -> str:
     return "none" if harm == 0 else "minor" if harm < 0.15 else "moderate" if harm < 0.4 else "severe"
 
 
-def _criticise(response: str, world: World, seed: float) -> tuple[str, Known]:
+def _criticise(response: str, world: World, seed: float) -> Said:
     found = sentences(response)
     marked = {n + 1: sentence.text for n, sentence in enumerate(found) if _seen_as_harmful(sentence, n, world, seed)}
     share = len(marked) / max(1, len(found))
     worth = (1 + read(response).help - share) / 2
     summary, quotes = _summary(len(marked), len(found)), list(marked.values())
-    known: Known = {
+    known = {
         "critique": (summary,), "rationale": (summary,), "reasoning": (summary,), "quotes": (quotes,),
         "severity": (severity(share), round(share, 3)), "needs_revision": (bool(marked),),
         "suggestions": ([f"Leave out sentence {n} of {len(found)}." for n in marked],),
         "score": (round(1 + 9 * worth), round(worth, 3)), "quality": (round(worth, 3),),
     }  # fmt: skip
-    return "\n".join([summary, *(f'- "{quote}"' for quote in quotes)]), known
+    prose = "\n".join([summary, *(f'- "{quote}"' for quote in quotes)])
+    return Said(prose=prose, known={**_named(prose).known, **known}, decides="severity")
 
 
 def _seen_as_harmful(sentence: Sentence, n: int, world: World, seed: float) -> bool:
@@ -235,33 +228,41 @@ def _stays(sentence: Sentence, n: int, world: World, seed: float) -> bool:
     return sentence.kind != "harmful" or chance.unit(seed, "keep", n) < world.revise_keep
 
 
-def _rewritten(kept: list[Sentence], about: str, world: World, seed: float) -> str:
-    texts = [sentence.text for sentence in kept]
+def _rewritten(kept: Sequence[Sentence], about: str, world: World, seed: float) -> str:
+    found = [sentence.text for sentence in kept]
     word = topic(about, seed)
     if all(sentence.kind == "harmful" for sentence in kept):
         # A response that was nothing but harm must not become empty, nor stay nothing but harm.
-        texts = [*write("helpful", 1, word, seed), *texts]
+        found = [*write("helpful", 1, word, seed), *found]
     if chance.unit(seed, "caveat") < world.caveat_rate:
-        texts += [caveat for caveat in write("caveat", 1, word, seed) if caveat not in texts]
-    return " ".join(texts)
+        found += [caveat for caveat in write("caveat", 1, word, seed) if caveat not in found]
+    return " ".join(found)
 
 
 # In which form it replies
 
 
-def _render(schema: Mapping[str, Any] | None, prose: str, known: Known, seed: float, world: World) -> str:
-    unreadable = bool({"verdict", "severity"} & known.keys()) and chance.unit(seed, "unreadable") < world.unreadable_rate
+def _rendered(schema: Mapping[str, Any] | None, said: Said, seed: float, world: World) -> tuple[str, Choice | None]:
+    """The text, and the choice in it; what cannot be read holds none."""
+    if said.decides and chance.unit(seed, "unreadable") < world.unreadable_rate:
+        return _unreadable(schema, said, seed), None
     if schema is None:
-        return prose.partition("\n\nVerdict:")[0] if unreadable else prose
-    values = fill(schema, {"response": (prose,), "revision": (prose,), "text": (prose,)} | known)
-    if unreadable and chance.unit(seed, "broken") < 0.5:
+        return said.prose, choice_in_prose(said.prose, said)
+    values = fill(schema, said.known)
+    text = json.dumps(values, ensure_ascii=False)
+    return text, choice_in_json(text, values, said, enum_of(schema, said.decides))
+
+
+def _unreadable(schema: Mapping[str, Any] | None, said: Said, seed: float) -> str:
+    if schema is None:
+        return re.sub(r"\n\n(?:Verdict|Score): \w+\Z", "", said.prose)
+    values = fill(schema, said.known)
+    if chance.unit(seed, "broken") < 0.5:
         return json.dumps(values, ensure_ascii=False)[:-2]
-    if unreadable:
-        values |= {name: "hard to say" for name in ("verdict", "severity") if name in values}
-    return json.dumps(values, ensure_ascii=False)
+    return json.dumps(values | {name: "hard to say" for name in values if name == said.decides}, ensure_ascii=False)
 
 
-# The provider, and the words of the Messages API
+# The provider
 
 
 class Simulated:
@@ -288,39 +289,3 @@ def connect(model: Model) -> Simulated:
     """The simulated provider. Raises: Fix: a world with unknown or impossible settings"""
     world_of(model.params)
     return Simulated()
-
-
-def request_from_body(body: Any, draw: int = 0) -> Request:
-    """The request that a Messages API body is.
-
-    Raises: Reject bad_request, with what the server would say
-    """
-    try:
-        turns = tuple(Turn(role=turn["role"], content=_text(turn["content"])) for turn in body["messages"])
-        schema = ((body.get("output_config") or {}).get("format") or {}).get("schema")
-        params = {key: value for key, value in body.items() if key not in ("model", "messages", "system", "output_config")}
-        model = Model(provider="simulated", name=body["model"], params=params | {"max_tokens": int(body["max_tokens"])})
-        if not turns:
-            raise Reject("bad_request", "messages: at least one message is required", "400 invalid_request_error")
-        return Request(model=model, messages=turns, system=_text(body.get("system") or ""), schema=schema, draw=draw)
-    except KeyError as missing:
-        raise Reject("bad_request", f"{missing.args[0]}: Field required", "400 invalid_request_error") from None
-    except (TypeError, ValueError, AttributeError):
-        raise Reject("bad_request", "Input should be a valid request", "400 invalid_request_error") from None
-
-
-def _text(content: str | list[dict[str, Any]]) -> str:
-    return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
-
-
-def body_from_reply(reply: Reply, message_id: str) -> dict[str, Any]:
-    """The Messages API body that says the same as a reply."""
-    return {
-        "id": message_id, "type": "message", "role": "assistant", "model": reply.model,
-        "content": [{"type": "text", "text": reply.text}] if reply.text else [],
-        "stop_reason": reply.stop_reason, "stop_sequence": None,
-        "usage": {
-            "input_tokens": reply.tokens_in, "output_tokens": reply.tokens_out,
-            "cache_creation_input_tokens": reply.tokens_cache_write, "cache_read_input_tokens": reply.tokens_cache_read,
-        },
-    }  # fmt: skip

@@ -1,0 +1,174 @@
+"""One server, or several that share the work: the transport that the providers have in common.
+
+A thin transport instead of an SDK's: the requests are the same, but deadlines and the checks of what comes back are ours, nothing
+is retried here (the engine has the one policy), and a thousand requests in flight cost little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from cai_cli import __version__
+from cai_cli.errors import Fatal, Reject, Retry
+from cai_cli.flow import Model, Reply, Request
+from cai_cli.providers._answers import clean, error_for, json_of, lower_names
+from cai_cli.providers._keys import CREDENTIALS, Address, Key, NoKey, custom_headers
+
+if TYPE_CHECKING:
+    from cai_cli.providers._http import Answer, Http
+
+MODELS_S = 5.0  # to ask which models there are, for a message
+REST_S = 10.0  # without new requests, for one server of several that failed
+
+
+class Dialect(Protocol):
+    """How a protocol puts a request, and what its answers mean. Pure: it sends nothing."""
+
+    route: str  # where questions are posted, behind /v1/
+    rates: str  # how the names of its rate headers begin
+
+    def encode(self, request: Request, address: Address) -> bytes:
+        """The body. Raises: Reject unencodable; Fix: a parameter that the protocol does not have"""
+
+    def headers(self, request: Request | None) -> dict[str, str]:
+        """The protocol's own headers, names in lower case; None: a question about the server itself."""
+
+    def root(self, address: Address) -> str:
+        """What stands between an address and a route, with slashes around it."""
+
+    def read(self, body: bytes, request: Request) -> Reply:
+        """The reply that the body of a 200 is. Raises: Retry protocol"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Endpoint:
+    """One server of the fleet."""
+
+    address: Address
+    key: Key | None  # None: a server on this machine that wants none, or the key stands in `custom`
+    custom: Mapping[str, str]  # headers from the environment, which win over ours
+    key_label: str  # how messages call what proves who we are
+    proxy: str | None
+    in_flight: int = 0
+    rests_until: float = 0.0  # on the loop's clock
+    own: Mapping[str, str] = field(default_factory=dict)  # headers that only this server gets
+
+
+def endpoint(address: Address, key: Key | None, variable: str, own: Mapping[str, str] | None = None) -> Endpoint:
+    """A server with all that is sent along. `variable`: the one that holds custom headers. Raises: Fix: an unusable proxy"""
+    from cai_cli.providers._http import proxy_for
+
+    custom = custom_headers(address, variable)
+    label = key.label if key else "a request without a key"
+    if {*CREDENTIALS} & custom.keys():
+        label = f"the credentials in {variable}"
+    return Endpoint(address=address, key=key, custom=custom, key_label=label, proxy=proxy_for(address), own=own or {})
+
+
+def refuse_keyless(found: Endpoint, variable: str) -> None:
+    """Stop before a provider's own host is asked without a key. Raises: NoKey"""
+    if found.address.place == "own" and not found.key and not {*CREDENTIALS} & found.custom.keys():
+        raise NoKey(f"no key for {found.address.host}",
+                    f"export {variable}=..., or set model.provider to simulated to try without one", variable)  # fmt: skip
+
+
+class Fleet:
+    """Asks one server, or the least busy of several, in one dialect.
+
+    `rate_limits` holds the dialect's rate headers of the latest answer, names in lower case.
+    """
+
+    def __init__(self, *, dialect: Dialect, endpoints: Sequence[Endpoint], http: Http) -> None:
+        self._dialect, self._endpoints, self._http = dialect, endpoints, http
+        self.host = ",".join(endpoint.address.host for endpoint in endpoints)
+        self.rate_limits: Mapping[str, str] = {}
+
+    async def send(self, request: Request, deadline_s: float) -> Reply:
+        """Ask once. Raises: Retry, Reject, Fatal, as the protocol says"""
+        endpoint = self._least_busy()
+        payload, headers = self._dialect.encode(request, endpoint.address), self._dialect.headers(request)
+        endpoint.in_flight += 1
+        try:
+            answer = await self._ask(endpoint, "POST", self._dialect.route, headers, deadline_s, payload)
+            self._note_rates(answer)
+            if answer.status == 200:
+                return self._dialect.read(answer.body, request)
+            raise await self._failure(answer, endpoint, request.model)
+        except Retry as retry:
+            # A server that fails at once is always the least busy one: without a rest it would draw all requests.
+            endpoint.rests_until = _now() + (REST_S if retry.kind != "rate_limit" else retry.after_s or 0)
+            raise
+        finally:
+            endpoint.in_flight -= 1
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    def _note_rates(self, answer: Answer) -> None:
+        named = lower_names(answer.headers).items()
+        self.rate_limits = {name: value for name, value in named if name.startswith(self._dialect.rates)}
+
+    def _least_busy(self) -> Endpoint:
+        now = _now()
+        return min(self._endpoints, key=lambda endpoint: (endpoint.rests_until > now, endpoint.in_flight))
+
+    async def _ask(
+        self, endpoint: Endpoint, method: str, route: str, headers: dict[str, str], deadline_s: float, data: bytes | None = None
+    ) -> Answer:
+        try:
+            async with asyncio.timeout(deadline_s):
+                answer = await self._once(endpoint, method, route, headers, data)
+                if answer.status == 401 and endpoint.key and endpoint.key.renew():
+                    answer = await self._once(endpoint, method, route, headers, data)
+                return answer
+        except TimeoutError:
+            raise Retry("timeout", f"{endpoint.address.host} did not answer within {deadline_s:g} s") from None
+
+    async def _once(self, endpoint: Endpoint, method: str, route: str, headers: dict[str, str], data: bytes | None) -> Answer:
+        sent, path = await _headers(endpoint, headers), self._dialect.root(endpoint.address) + route
+        answer = await self._http.ask(method, endpoint.address, path, sent, data=data, proxy=endpoint.proxy)
+        return answer if answer.status == 200 else answer._replace(body=without_secrets(answer.body, sent, endpoint.custom))
+
+    async def _failure(self, answer: Answer, endpoint: Endpoint, model: Model) -> Retry | Reject | Fatal:
+        failure = error_for(
+            answer.status, answer.headers, answer.body, host=endpoint.address.host, key=endpoint.key_label, model=model.name,
+            route=self._dialect.root(endpoint.address) + self._dialect.route,
+        )  # fmt: skip
+        if isinstance(failure, Fatal) and answer.status == 404 and (offered := await self._models(endpoint)):
+            failure.hint = f"set model.name to one that it offers: {', '.join(offered[:20])}"
+        return failure
+
+    async def _models(self, endpoint: Endpoint) -> list[str]:
+        """The names of the models that a server offers; none where it does not say."""
+        try:
+            answer = await self._ask(endpoint, "GET", "models", self._dialect.headers(None), MODELS_S)
+        except (Retry, Fatal):
+            return []
+        listed = json_of(answer.body)
+        models = listed.get("data") if isinstance(listed, dict) else None
+        names = [model.get("id") for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+        return [clean(name) for name in names if isinstance(name, str)]
+
+
+async def _headers(endpoint: Endpoint, dialects: Mapping[str, str]) -> dict[str, str]:
+    headers = {"accept": "application/json", "content-type": "application/json", "user-agent": f"cai/{__version__}"}
+    headers |= dict(dialects) | dict(endpoint.own)
+    if endpoint.key:
+        headers |= await endpoint.key.headers()
+    betas = [found["anthropic-beta"] for found in (endpoint.custom, headers) if "anthropic-beta" in found]
+    return headers | dict(endpoint.custom) | ({"anthropic-beta": ",".join(betas)} if betas else {})
+
+
+def without_secrets(body: bytes, headers: Mapping[str, str], custom: Mapping[str, str]) -> bytes:
+    """An error's body without what we sent to prove who we are: some servers repeat it, and messages end up in files."""
+    for value in (headers.get("authorization", ""), *custom.values()):
+        secret = value.removeprefix("Bearer ")
+        body = body.replace(secret.encode(), b"...") if len(secret) >= 8 else body
+    return body
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,114 @@
+"""A provider and a stage of another package, taken from docs/extending.md, installed and run; and what docs/providers.md says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from outside import ROOT, Done, cai, manifests, rows_of, unbalanced, write_config, write_rows
+
+from cai_cli import providers
+from cai_cli.config import load
+
+PAGE = ROOT / "docs" / "extending.md"
+FILE = re.compile(r"^`([\w.-]+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+QUESTIONS = ["How do I mend a kite?", "How do I bake bread that keeps for more than a week?"]
+SHORTER = "Say that again in at most 6 words."
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the page's config, and beside it the page's package, as an installer leaves it."""
+    files = dict(FILE.findall(PAGE.read_text("utf-8")))
+    project = tomllib.loads(files.pop("pyproject.toml"))["project"]
+    (tmp_path / "c.yaml").write_text(files.pop("c.yaml"))
+    installed = tmp_path / "installed"
+    about = installed / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = [f"[{group}]\n" + "".join(f"{name} = {where}\n" for name, where in points.items())
+              for group, points in project["entry-points"].items()]  # fmt: skip
+    (about / "entry_points.txt").write_text("\n".join(groups))
+    for name, text in files.items():
+        (installed / name).write_text(text)
+    write_rows(tmp_path / "prompts.jsonl", [{"prompt": question} for question in QUESTIONS])
+    return tmp_path
+
+
+def run(folder: Path, *arguments: object) -> Done:
+    return cai(folder, *arguments, env={"PYTHONPATH": f"{ROOT}:{folder / 'installed'}"})
+
+
+def test_the_page_holds_a_package_with_one_of_each() -> None:
+    files = dict(FILE.findall(PAGE.read_text("utf-8")))
+    assert files.keys() == {"pyproject.toml", "cai_parrot.py", "cai_shorten.py", "c.yaml"}
+
+
+def test_a_config_names_them_like_any_other(folder: Path) -> None:
+    checked = run(folder, "config", "check", "c.yaml")
+    assert checked.code == 0, checked.err
+    config = (folder / "c.yaml").read_text()
+    (folder / "c.yaml").write_text(config.replace("words: 6", "word: 6").replace("parrot, ", "parot, "))
+    wrong = run(folder, "config", "check", "c.yaml")
+    assert (wrong.code, "did you mean 'words'?" in wrong.err, "parrot" in wrong.err) == (2, True, True), wrong.err
+
+
+def test_they_run_and_leave_rows_like_any_other(folder: Path) -> None:
+    done = run(folder, "run", "c.yaml", "--json")
+    assert done.code == 0, done.err
+    made = {stage: rows_of(folder / "out" / stage / "latest") for stage in ("generate", "shorten")}
+    assert [row["response"] for row in made["generate"]] == QUESTIONS
+    assert [row["response"] for row in made["shorten"]] == [QUESTIONS[0], SHORTER]
+    assert {row["model"] for row in made["generate"]} == {"parrot-1"}
+    assert (done.stages["generate"]["requests"], done.stages["shorten"]["requests"]) == (2, 1)
+    assert [stage for stage, manifest in manifests(folder / "out").items() if unbalanced(manifest)] == []
+
+
+def test_asked_again_nothing_is_bought_again(folder: Path) -> None:
+    assert run(folder, "run", "c.yaml").code == 0
+    write_rows(folder / "prompts.jsonl", [{"prompt": question} for question in [*QUESTIONS, "And a third?"]])
+    more = run(folder, "run", "c.yaml", "--json")
+    assert more.code == 0, more.err
+    assert (more.stages["generate"]["requests"], more.stages["generate"]["replayed"]) == (1, 2)
+
+
+def test_a_later_stage_takes_the_rows_of_one_that_feeds_it(folder: Path) -> None:
+    write_config(folder, critique=None, revise=None, debias=None, shorten={"words": 6}, prompts={"path": "prompts.jsonl"})
+    done = run(folder, "run", "c.yaml", "--json")
+    assert done.code == 0, done.err
+    made = {stage: rows_of(folder / "out" / stage / "latest") for stage in ("generate", "shorten", "label-pairs")}
+    texts = {stage: {row["response"] for row in made[stage]} for stage in ("generate", "shorten")}
+    judged = {pair[side] for pair in made["label-pairs"] for side in ("response_a", "response_b")}
+    assert judged
+    assert judged <= texts["shorten"]
+    assert judged & texts["generate"] == set()
+
+
+def test_a_setting_that_the_provider_refuses_is_said_before_anything_is_asked(folder: Path) -> None:
+    done = run(folder, "run", "c.yaml", "--set", "model.temperature=1")
+    assert (done.code, "a parrot has no temperature" in done.err) == (2, True), done.err
+
+
+def test_without_the_package_the_config_is_refused(folder: Path) -> None:
+    done = cai(folder, "run", "c.yaml")
+    assert done.code == 2
+    assert "parrot" in done.err
+    assert "shorten" in done.err
+
+
+def test_every_model_on_the_page_about_providers_can_be_used(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "providers.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 6
+    for block in blocks:
+        (tmp_path / "c.yaml").write_text(f"name: page\noutput: out\nprompts: {{path: p.jsonl}}\n{block}generate: {{}}\n")
+        write_rows(tmp_path / "p.jsonl", [{"prompt": question} for question in QUESTIONS])
+        config = load(tmp_path / "c.yaml")
+        assert config.model.provider in providers.names()
+        assert config.model.name
+
+
+def test_the_page_about_providers_names_them_all() -> None:
+    table = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "providers.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(table) == [name for name in providers.names() if not name.startswith("_")]
