@@ -1,26 +1,12 @@
-"""The loopback server: the simulated world as the SDK sees it over HTTP, and every way in which it can be told to misbehave."""
+"""`cai simulate` when it is told to misbehave: what is counted, what is wrecked, which requests are hit."""
 
 import functools
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import anthropic
 import pytest
 from loopback import Server, serve
-
-from cai_cli.flow import Model, Request
-from cai_cli.providers._world import World
-from cai_cli.providers.simulated import reply_to
-from cai_cli.records import Turn
-
-VERDICT = {"type": "object", "properties": {"verdict": {"enum": ["K", "M", "tie"]}, "confidence": {"type": "number"}}}
-
-
-def asking(text, schema=None):
-    model = Model(provider="simulated", name="small", params={"max_tokens": 4096})
-    return Request(model=model, messages=(Turn(role="user", content=text),), schema=schema)
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +32,6 @@ def create(server, text="How do I bake bread?", **more):
     )
 
 
-def test_over_http_the_sdk_gets_the_reply_that_is_given_in_process(server):
-    here = reply_to(asking("How do I bake bread?"), World())
-    there = create(server)
-    assert there.content[0].text == here.text
-    assert (there.stop_reason, there.model) == (here.stop_reason, here.model)
-    assert (there.usage.input_tokens, there.usage.output_tokens) == (here.tokens_in, here.tokens_out)
-    question = "<response-K-0a1b2c3d>Water it.</response-K-0a1b2c3d> or <response-M-0a1b2c3d>Do not.</response-M-0a1b2c3d>?"
-    structured = create(server, question, output_config={"format": {"type": "json_schema", "schema": VERDICT}})
-    assert structured.content[0].text == reply_to(asking(question, VERDICT), World()).text
-    assert json.loads(structured.content[0].text)["verdict"] in ("K", "M", "tie")
-
-
 def test_over_http_the_world_and_sampling_are_options(server):
     server.reset(world={"refusal_rate": 1})
     refused = create(server)
@@ -80,29 +54,17 @@ def test_stats_count_requests_bodies_and_replies_bought_twice(server):
     assert "sk-test" not in json.dumps(stats)
 
 
-@pytest.mark.parametrize(
-    ("spec", "error", "kind"),
-    [
-        ("400@1", anthropic.BadRequestError, "invalid_request_error"),
-        ("401@1", anthropic.AuthenticationError, "authentication_error"),
-        ("403@1", anthropic.PermissionDeniedError, "permission_error"),
-        ("404@1", anthropic.NotFoundError, "not_found_error"),
-        ("413@1", anthropic.RequestTooLargeError, "request_too_large"),
-        ("429:7@1", anthropic.RateLimitError, "rate_limit_error"),
-        ("500@1", anthropic.InternalServerError, "api_error"),
-        ("529@1", anthropic.APIStatusError, "overloaded_error"),
-        ("spend@1", anthropic.BadRequestError, "invalid_request_error"),
-    ],
-)
-def test_errors_have_the_apis_form_and_come_on_the_request_they_were_ordered_for(server, spec, error, kind):
-    server.reset(fail=[spec])
-    with pytest.raises(error) as caught:
-        create(server)
-    assert caught.value.body["error"]["type"] == kind
-    assert caught.value.response.headers.get("retry-after") == ("7" if spec.startswith("429") else None)
-    assert (caught.value.error_code == "enforced_spend_limit_reached") == spec.startswith("spend")
+def test_an_error_has_the_apis_form_and_comes_on_the_request_it_was_ordered_for(server):
+    server.reset(fail=["429:7@2", "spend@3"])
     assert create(server).content
-    assert server.stats()["repeated_ok"] == 0
+    with pytest.raises(anthropic.RateLimitError) as caught:
+        create(server)
+    assert caught.value.body["error"]["type"] == "rate_limit_error"
+    assert caught.value.response.headers["retry-after"] == "7"
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        create(server)
+    assert caught.value.error_code == "enforced_spend_limit_reached"
+    assert "retry-after" not in caught.value.response.headers
 
 
 @pytest.mark.parametrize("spec", ["cut^1", "reset^1", "json^1"])
@@ -160,17 +122,3 @@ def test_above_the_rate_limit_requests_are_told_to_come_back(server):
         create(server)
     assert caught.value.response.headers["retry-after"] == "2"
     assert caught.value.response.headers["anthropic-ratelimit-requests-limit"] == "30"
-
-
-def test_without_a_key_nothing_is_answered(server):
-    data = json.dumps({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}).encode()
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"{server.url}/v1/messages", data=data, timeout=5)
-    assert caught.value.code == 401
-    caught.value.close()
-
-
-def test_sampling_parameters_are_refused_on_the_current_version_only(server):
-    with pytest.raises(anthropic.BadRequestError):
-        create(server, extra_body={"temperature": 0.5})
-    assert create(server, extra_body={"temperature": 0.5}, extra_headers={"anthropic-version": "2023-06-01"}).content
