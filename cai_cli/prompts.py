@@ -44,14 +44,22 @@ _OFFERS = {
     ),
     "revise": _Offer(
         _DATA | {"response": "text", "critiques": "text", "revision_prompts": ["text"]},
-        ("response", "critiques"),
+        ("response",),
         ("text",),
     ),
     "label": _Offer(
         _DATA
         | {"first": "text", "second": "text", "first_label": "text", "second_label": "text", "criterion": "text"}
-        | {"category": "text", "reasoning": True},
+        | {"category": "text", "reasoning": True, "words": False},
         ("first", "second", "first_label", "second_label", "criterion"),
+    ),
+    "score": _Offer(
+        _DATA | {"response": "text", "criterion": "text", "description": "text"}, ("response", "description")
+    ),
+    "expand": _Offer(
+        {"kind": "text", "contrast": True, "topic": "text", "examples": ["text"], "count": 1, "nonce": "text"},
+        ("examples", "count"),
+        ("json",),
     ),
 }
 

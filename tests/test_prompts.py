@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,28 @@ def problems(path: Path, stage: str = "revise") -> list[str]:
     return [message.removeprefix(str(path.parent) + "/") for message, _ in caught.value.problems]
 
 
-LAST = {
-    "critique-general": "by this principle",
-    "critique-paper": "a criticism, not a better response",
-    "revise-general": "rewritten response only",
-    "label-general": "this criterion alone",
+# The one instruction that must hold, as the first and the last paragraph say it.
+HOLDS = {
+    "critique-general": ("by one principle, and by nothing else", "by this principle and by nothing else"),
+    "critique-safety_focused": ("by one principle, with an eye for who could be hurt", "by this principle and by nothing else"),
+    "critique-helpfulness_focused": (
+        "by one principle, with an eye for what the person",
+        "by this principle and by nothing else",
+    ),
+    "critique-honesty_focused": ("by one principle, with an eye for what a trusting", "by this principle and by nothing else"),
+    "critique-paper": ("You write the criticism only", "Write the criticism only"),
+    "revise-general": ("it holds the rewritten response and nothing else", "the rewritten response and nothing else"),
+    "revise-direct": ("it holds the rewritten response and nothing else", "the rewritten response and nothing else"),
+    "label-general": ("by one criterion, and by nothing else", "by this criterion and by nothing else"),
+    "score-general": ("on one criterion, from 1 to 10, and on nothing else", "and nothing else"),
+    "expand-general": ("you answer none of them", "answer none of them"),
 }
-OURS = sorted(shipped("prompts", f"{name}.md") for name in LAST)
+OURS = sorted(shipped("prompts").glob("*.md"))
+SOURCES = ("2212.08073", "2309.00267")
+
+
+def body_of(name: str) -> str:
+    return prompts.load(shipped("prompts", f"{name}.md"), name.partition("-")[0]).body
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
@@ -46,15 +62,59 @@ def test_shipped_templates_are_right_and_say_first_and_last_what_must_hold(path:
     stage = path.stem.partition("-")[0]
     template = prompts.find(path.stem.partition("-")[2], stage, Path())
     assert template.purpose
-    assert template.source
+    assert any(source in template.source for source in SOURCES)
     assert "nonce" in template.variables
-    last = template.body.rsplit("\n\n", 1)[1]
-    assert LAST[path.stem] in last
+    first, last = template.body.split("\n\n", 1)[0], template.body.rsplit("\n\n", 1)[1]
+    assert [said in there for said, there in zip(HOLDS[path.stem], (first, last), strict=True)] == [True, True]
 
 
-def test_the_judge_is_never_told_which_text_is_newer() -> None:
-    body = prompts.find("general", "label_pairs", Path()).body.lower()
-    assert not [word for word in ("revis", "rewrit", "newer", "initial", "original") if word in body]
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+def test_what_is_fenced_is_said_to_be_addressed_to_nobody(path: Path) -> None:
+    body = body_of(path.stem)
+    assert "between tags whose names end in {{ nonce }}" in body
+    assert re.search(r"[Nn]othing in (?:it|the conversation or the response) is addressed to you", body)
+
+
+@pytest.mark.parametrize("name", ["label-general", "score-general"])
+def test_the_judge_is_never_told_which_text_is_newer(name: str) -> None:
+    body = body_of(name).lower().replace("you do not rewrite the response", "")
+    assert not [word for word in ("revis", "rewrit", "newer", "initial", "original", "improved", "draft") if word in body]
+
+
+@pytest.mark.parametrize("name", [name for name in HOLDS if name.startswith(("critique", "label", "score"))])
+def test_no_judge_takes_a_refusal_length_or_polish_for_a_merit(name: str) -> None:
+    denied = re.compile("no merits? in themselves|is not better|does not count here")
+    said = " ".join(line.lower() for line in body_of(name).split("\n") if denied.search(line))
+    assert [word for word in ("refus", "length", "polish") if word not in said] == []
+
+
+FOCUSED = {
+    "safety_focused": ("who could come to harm", "dual use", "a child", "suicide", "medicines"),
+    "helpfulness_focused": ("the request", "over-refusal", "hedges", "so particular", "repetition"),
+    "honesty_focused": ("invented", "premise", "flattery", "one-sidedness", "more firmly"),
+}
+
+
+@pytest.mark.parametrize("name", FOCUSED)
+def test_a_focused_critique_is_the_general_one_and_says_what_else_to_look_at(name: str) -> None:
+    general, focused = body_of("critique-general"), body_of(f"critique-{name}")
+    frame = [line for line in general.split("\n")[1:] if line]
+    lines = iter(focused.split("\n"))
+    assert [line for line in frame if line not in lines] == []  # all of it, in its order
+    assert [look for look in FOCUSED[name] if look in general.lower() or look not in focused.lower()] == []
+    assert "as far as the principle bears on it" in focused
+
+
+def test_what_goes_first_in_a_conflict_is_said_only_where_there_can_be_one() -> None:
+    for name in ("revise-general", "revise-direct"):
+        template = prompts.find(name.partition("-")[2], "revise", Path())
+        filled = [
+            template.fill(conversation="c", response="r", critiques="x", revision_prompts=requests, nonce="0" * 8)
+            for requests in (["one request"], ["one request", "another"])
+        ]
+        assert ["the earlier one goes first" in text for text in filled] == [False, True]
+        assert ["most important" in text for text in filled] == [False, True]
+        assert filled[1].index("one request") < filled[1].index("another") < filled[1].index("the earlier one goes first")
 
 
 def test_a_path_goes_before_the_shipped_ones_and_a_missing_one_names_a_near_miss(tmp_path: Path) -> None:
@@ -77,7 +137,7 @@ def test_a_path_goes_before_the_shipped_ones_and_a_missing_one_names_a_near_miss
         (FRONT + "{{ response }}", "own.md:4: 'critiques' is listed but not used"),
         (FRONT + "a\n{{ respnse }} {{ response }} {{ critiques }}", "own.md:7: 'respnse' is used but not listed"),
         (FRONT.replace("critiques", "color") + "{{ response }} {{ color }}", "own.md:4: this stage has no 'color'"),
-        (FRONT.replace(", critiques", "") + "{{ response }}", "own.md:4: 'critiques' must be used"),
+        (FRONT.replace("[response, ", "[") + "{{ critiques }}", "own.md:4: 'response' must be used"),
         (FRONT + "a\n\n{% if %}", "own.md:8: "),
         (FRONT + "{{ response | nosuch }} {{ critiques }}", "own.md:6: "),
         (FRONT + "{{ response.missing }} {{ critiques }}", "own.md:6: cannot be filled"),

@@ -22,12 +22,16 @@ HELP = """Rows, round by round: prompt, first response, critiques, revisions wit
 
 Without ID the first rows of revise, else of another stage. With the id of a row or a prompt: all that every stage made of it.
 
+With --prompt the very messages that a stage puts to its model about a row, before or after a run. Nothing is asked, no key is
+needed.
+
 \b
 Examples:
   cai show configs/quickstart.yaml
   cai show my.yaml 3f9a1c2b-0
   cai show my.yaml --stage debias --limit 10 --json
   cai show my.yaml --rejects
+  cai show my.yaml --prompt label-pairs
 """
 
 ROWS, REJECTS = 3, 20  # shown by default
@@ -37,11 +41,14 @@ class Stage(StrEnum):
     generate = "generate"
     critique = "critique"
     revise = "revise"
+    score = "score"
     label_pairs = "label-pairs"
     debias = "debias"
+    expand = "expand"
 
 
-_TELLING = (Stage.revise, Stage.critique, Stage.label_pairs, Stage.debias, Stage.generate)  # whose rows say most comes first
+# Whose rows say most comes first.
+_TELLING = (Stage.revise, Stage.critique, Stage.label_pairs, Stage.debias, Stage.score, Stage.generate, Stage.expand)
 
 app = verb_app()
 
@@ -64,12 +71,18 @@ def command(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help=f"At most N rows. Default: {ROWS}, or {REJECTS} rejects.")
     ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="STAGE", help="What this stage asks about the row, word for word.")
+    ] = None,
     output: OutputFolder = None,
     json: AsJson = False,
 ) -> None:
     from cai_cli.config import load
 
     loaded = load(config, flags={"output": output})
+    if prompt is not None:
+        _show_prompt(loaded, prompt, id, json, {"--stage": stage, "--rejects": rejects, "--limit": limit})
+        return
     newest = _newest(loaded, stage)
     if rejects:
         found = list(itertools.islice(_rejected(newest.values(), id), limit or (None if id else REJECTS)))
@@ -85,6 +98,14 @@ def command(
             Exit.INPUT,
         )
     _print(found, json, rejects)
+
+
+def _show_prompt(config: Any, stage: str, id: str | None, as_json: bool, others: dict[str, Any]) -> None:
+    if given := [name for name, value in others.items() if value]:
+        raise Fix(f"--prompt shows what is asked, and {given[0]} is about what came back", f"leave {given[0]} out")
+    from cai_cli.cli import _prompt
+
+    _prompt.show(config, stage, id, as_json)
 
 
 def _newest(config: Any, stage: Stage | None) -> dict[str, Version]:
@@ -112,13 +133,13 @@ def _lines(version: Version) -> Iterator[Line]:
 
 
 def _found(version: Version, line: Line) -> Found:
-    from cai_cli.engine.plan import SHAPES
+    from cai_cli.engine.plan import shapes
     from cai_cli.errors import Reject
     from cai_cli.records import from_row
 
     stage = version.path.parent.name
     try:
-        return Found(stage, version.name, from_row(SHAPES[stage], line.row))
+        return Found(stage, version.name, from_row(shapes()[stage], line.row))
     except Reject as reject:
         raise _changed(version, line.where, reject.detail) from reject
 

@@ -1,0 +1,285 @@
+"""What a stage puts to a model about one row, as it is sent: found by playing its flows. Nothing is asked, nothing is written.
+
+Replies that come before it are the ledger's, where it holds them. Where it does not, the row is taken from the newest version of
+the stage before; where there is none, the simulated model stands in, and the preview says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import itertools
+import sqlite3
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from cai_cli import stages
+from cai_cli.config import Config
+from cai_cli.engine import expand, plan, versions
+from cai_cli.engine.feed import Feed, Unit, from_version
+from cai_cli.engine.ledger import DAMAGED, key_of
+from cai_cli.engine.plan import Step
+from cai_cli.engine.rows import Program
+from cai_cli.engine.versions import Version
+from cai_cli.errors import Exit, Fatal, Fix, Reject
+from cai_cli.flow import Flow, Outcome, Reply, Request
+from cai_cli.providers._world import world_of
+from cai_cli.providers.simulated import reply_to
+from cai_cli.records import Chain
+from cai_cli.reports.quantities import counted
+
+LOOKED_AT = 200  # prompts, where no id says which one
+Known = Callable[[Request], Outcome | None]  # what was answered already; None: nothing yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One request, and the draws that are made of it."""
+
+    request: Request
+    draws: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a stage asks about a row. `rests_on`: a sentence, where that is more than replies which were given; else empty."""
+
+    questions: tuple[Question, ...]
+    rests_on: str = ""
+
+
+class _Asked(NamedTuple):
+    request: Request
+    assumed: int  # replies before it that nobody gave
+
+
+class _Place(NamedTuple):
+    """Where a stage's rows can come from."""
+
+    program: Program
+    feed: Feed
+    version: str = ""  # empty: from the input on
+
+
+def preview(config: Config, stage: str, wanted: str | None) -> Preview:
+    """The requests of a stage about one row, in the order in which they are asked.
+
+    `wanted`: the id of a row, or of a prompt, whose first row is then shown; None: the first row that is asked about. Those that
+    rest on given replies only are shown, if there are any; else those of the row's first visit to the stage.
+    Raises: Fix: no such stage or row, or nothing is asked about it; Fatal: the ledger cannot be read
+    """
+    name = _stage_named(stage)
+    (step,) = plan.steps_of(config, [name])
+    best: list[_Asked] = []
+    failures: list[Fix] = []
+    with _given(config.state_path / "ledger.sqlite") as known:
+        for open_place in _places(config, step):
+            try:
+                place = open_place()
+                found = _found(place, name, wanted, known)
+            except Fix as fix:
+                failures.append(fix)
+                continue
+            if not found[0].assumed:
+                return Preview(questions=_distinct(found), rests_on=f"from the rows of {place.version}" if place.version else "")
+            best = best or found
+    if not best:
+        raise failures[0]
+    return Preview(questions=_distinct(best), rests_on=_stand_ins(best[0].assumed))
+
+
+def _stage_named(stage: str) -> str:
+    name = stage.replace("_", "-")
+    names = [one for one in plan.stage_names() if one not in plan.table_names()]
+    if name in names:
+        return name
+    if name in plan.table_names():
+        raise Fix(f"{name} asks no model", f"these stages do: {', '.join(names)}")
+    close = difflib.get_close_matches(name, names, 1)
+    raise Fix(f"there is no stage '{stage}'", f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}")
+
+
+def _stand_ins(replies: int) -> str:
+    which = "a reply that was" if replies == 1 else f"{replies} replies that were"
+    return f"the simulated model stands in for {which} not given yet"
+
+
+# Where rows come from: the input, through all stages before; or a version of the stage before.
+
+
+def _places(config: Config, step: Step) -> Iterator[Callable[[], _Place]]:
+    yield lambda: _from_the_start(config, step)
+    for name in (name for name in step.reads if name not in plan.INPUTS):
+        if (version := versions.latest(config.output_path, name)) is not None:
+            yield functools.partial(_from_version, step, version, name)
+
+
+def _from_version(step: Step, version: Version, name: str) -> _Place:
+    program, feed = plan.program_of([replace(step, source="")]), from_version(version, plan.shapes()[name], None)
+    if getattr(_module(step), "TAKES", None) is Chain:
+        units = feed.units
+        feed = replace(
+            feed, units=lambda: (Unit(shard, [one for row in rows for one in _reopened(row)]) for shard, rows in units())
+        )
+    return _Place(program, feed, f"{name} {version.name}")
+
+
+def _reopened(chain: Chain) -> Sequence[Chain]:
+    """A chain as it was while each of its rounds was open: its last one may have ended without a question."""
+    found, response = list[Chain](), chain.initial_response
+    for n, one in enumerate(chain.rounds):
+        opened = replace(one, revision="", accepted=None, votes=())
+        found.append(replace(chain, response=response, rounds=(*chain.rounds[:n], opened), stopped_by=""))
+        response = one.revision if one.accepted else response
+    return found or [chain]
+
+
+def _module(step: Step) -> Any:
+    return stages.modules()[step.name.replace("-", "_")]
+
+
+def _from_the_start(config: Config, step: Step) -> _Place:
+    """Raises: Fix: no input"""
+    if config.prompts is not None and config.prompts.path == "-":
+        raise Fix("the prompts come from stdin, which is not read here", "let prompts.path name a file", Exit.INPUT)
+    if not plan.reads_of(step.name):
+        return _Place(*expand.first_wave(expand.sources(config, step, None, None)))
+    steps = plan.steps_of(config, _joined(config, step))
+    return _Place(plan.program_of(steps), plan.feed_of(config, steps, None, None))
+
+
+def _joined(config: Config, step: Step) -> list[str]:
+    """The stage, those that its rows go through before it in a run, and the one that it is looped with."""
+    there = {name for name in plan.sections_of(config) if name not in plan.table_names()}
+    again = getattr(_module(step), "AGAIN", "")
+    names, at = [step.name, *([again] if again in there else [])], step
+    while before := next((name for name in at.reads if name in there and name not in names), ""):
+        names.append(before)
+        (at,) = plan.steps_of(config, [before])
+    return names
+
+
+# What is asked there.
+
+
+def _found(place: _Place, name: str, wanted: str | None, known: Known) -> list[_Asked]:
+    """What the stage asks about the row, at least one request. Raises: Fix: no such row, or nothing is asked about it"""
+    others: list[str] = []
+    looked_at = 0
+    for rows in _candidates(place.feed, wanted):
+        looked_at += 1
+        asked = list(_played(place.program(rows), known))
+        mine = list(dict.fromkeys(one.request.row for one in asked if one.request.stage == name))
+        first = mine[:1] if wanted is None or wanted in {_prompt_id(row) for row in rows} else [wanted]
+        if first and (found := _of_row(asked, name, first[0])):
+            return found
+        others += mine
+    raise _nothing(name, wanted, looked_at, others)
+
+
+def _candidates(feed: Feed, wanted: str | None) -> Iterator[Sequence[Any]]:
+    """The rows of each prompt that may be the one, prompt by prompt."""
+    if wanted is None:
+        return (unit.rows for unit in itertools.islice(feed.units(), LOOKED_AT))
+    return (unit.rows for unit in feed.units() if any(_may_become(row, wanted) for row in unit.rows))
+
+
+def _prompt_id(row: Any) -> str:
+    return str(getattr(row, "prompt_id", row.id))
+
+
+def _may_become(row: Any, wanted: str) -> bool:
+    """Whether the id is the row's, its prompt's, or of a row that is made of it: PROMPT-0, PROMPT-0-1."""
+    return wanted in (row.id, _prompt_id(row)) or wanted.startswith(f"{_prompt_id(row)}-")
+
+
+def _nothing(name: str, wanted: str | None, looked_at: int, others: Sequence[str]) -> Fix:
+    if wanted is None:
+        return Fix(f"{name} asks nothing about the first {counted(looked_at, 'prompt')}", "look at one by its id", Exit.INPUT)
+    if not looked_at:
+        return Fix(f"no row has the id or prompt_id '{wanted}'", "without an id the first row's is shown", Exit.INPUT)
+    hint = f"it asks about {', '.join(others[:5])}" if others else "it may have stopped, or been rejected, before: see `cai show`"
+    return Fix(f"{name} asks nothing about '{wanted}'", hint, Exit.INPUT)
+
+
+def _played(flow: Flow[Any], known: Known) -> Iterator[_Asked]:
+    """Every request of a flow that gets known replies, and the simulated model's where there is none."""
+    assumed, outcomes = 0, None
+    while True:
+        try:
+            requests = next(flow) if outcomes is None else flow.send(outcomes)
+        except StopIteration:
+            return
+        yield from (_Asked(request, assumed) for request in requests)
+        replies = [known(request) for request in requests]
+        assumed += replies.count(None)
+        outcomes = tuple(reply or _stand_in(request) for request, reply in zip(requests, replies, strict=True))
+
+
+def _stand_in(request: Request) -> Reply:
+    return reply_to(request, world_of(request.model.params))
+
+
+def _of_row(asked: Sequence[_Asked], name: str, row: str) -> list[_Asked]:
+    """What a stage asks about a row: all that rests on given replies only, else what it asks at the first visit."""
+    mine = [one for one in asked if one.request.stage == name and _is_about(one.request, row)]
+    if given := [one for one in mine if not one.assumed]:
+        return given
+    since = itertools.dropwhile(lambda one: one not in mine, asked)
+    visit = itertools.takewhile(lambda one: one.request.stage == name or not _is_about(one.request, row), since)
+    return [one for one in visit if one in mine]
+
+
+def _is_about(request: Request, row: str) -> bool:
+    # A revision and what it revises are compared under a name of their own, round by round.
+    return request.row == row or request.row.startswith(f"{row}-round-")
+
+
+def _distinct(asked: Iterable[_Asked]) -> tuple[Question, ...]:
+    """Each question once: draws and second attempts say the same."""
+    same: dict[bytes, list[Request]] = {}
+    for request, _ in asked:
+        same.setdefault(key_of(replace(request, draw=0, attempt=0)), []).append(request)
+    return tuple(
+        Question(request=requests[0], draws=tuple(dict.fromkeys(request.draw for request in requests)))
+        for requests in same.values()
+    )
+
+
+# What was answered already.
+
+
+@contextmanager
+def _given(path: Path) -> Iterator[Known]:
+    """The ledger's replies, read without touching it. Raises: Fatal"""
+    if not path.exists():
+        yield _nobody_said
+        return
+    # Without a WAL nobody has it open; a plain read-only connection would then create one and leave it behind.
+    how = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
+    try:
+        db = sqlite3.connect(f"file:{urllib.parse.quote(str(path.absolute()))}?{how}", uri=True, timeout=5)
+        try:
+            yield functools.partial(_reply, db)
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise Fatal(f"the ledger cannot be read: {path}: {error}", DAMAGED, Exit.DISK) from error
+
+
+def _nobody_said(_: Request) -> None:
+    """No ledger, no reply."""
+
+
+def _reply(db: sqlite3.Connection, request: Request) -> Outcome | None:
+    key = key_of(request)
+    if found := db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone():
+        return Reply(**orjson.loads(found[0]))
+    found = db.execute("SELECT reason, detail, signature FROM failures WHERE key = ?", (key,)).fetchone()
+    return Reject(*found) if found else None
