@@ -25,7 +25,7 @@ bench: install-dev ## Print what a request costs here: CPU, wall, memory
 	@$(BIN)/python tests/benchmarks/request_cost.py
 
 lock: ## Write the lock files anew (needs uv)
-	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --all-extras --group build \
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --extra zstd --group build \
 	  --custom-compile-command "make lock" -o requirements.lock pyproject.toml
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --all-extras --group build --group dev \
 	  --custom-compile-command "make lock" -o requirements-dev.lock pyproject.toml

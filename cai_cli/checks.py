@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cai_cli import constitution, prompts, providers
+from cai_cli import constitution, exemplars, prompts, providers
 from cai_cli.documents import Problem
 from cai_cli.errors import Fix
 from cai_cli.settings import ModelSection
@@ -27,7 +27,7 @@ def check(config: Config, raw: Mapping[str, Any]) -> tuple[list[Mistake], list[P
     """
     mistakes = [
         *_check_models(config), *_check_stages(config, raw), *_check_labelers(config),
-        *_check_templates(config), *_check_prompts(config), *_check_limits(config),
+        *_check_templates(config), *_check_exemplars(config), *_check_prompts(config), *_check_limits(config),
     ]  # fmt: skip
     missing, problems = _check_constitution(config)
     return [*mistakes, *missing], problems
@@ -65,8 +65,10 @@ def _check_models(config: Config) -> Iterator[Mistake]:
 
 def _check_stages(config: Config, raw: Mapping[str, Any]) -> Iterator[Mistake]:
     if "revise" in raw and "critique" not in raw:
-        yield Mistake(("revise",), "revise: there is no critique to revise by", "add a section 'critique: {}'")
-    for name in ("critique", "label_pairs"):
+        hint = "add a section 'critique: {}', or 'critique: off' to revise without"
+        yield Mistake(("revise",), "revise: there is no critique to revise by", hint)
+    asking = ("critique", "label_pairs", *(("revise",) if "critique" in config.off else ()))
+    for name in asking:
         section = config.sections.get(name)
         if section is not None and getattr(section, "principles", 0) != 0 and raw.get("constitution") is None:
             hint = "add 'constitution: constitutions/general.yaml' at the top, or 'principles: 0' here"
@@ -91,6 +93,15 @@ def _check_templates(config: Config) -> Iterator[Mistake]:
                 prompts.find(template, name, config.folder)
             except Fix as fix:
                 yield from (Mistake((name, "template"), f"{name}: {message}", hint) for message, hint in fix.problems)
+
+
+def _check_exemplars(config: Config) -> Iterator[Mistake]:
+    for name, section in config.sections.items():
+        if count := getattr(section, "exemplars", 0):
+            try:
+                exemplars.find(section.exemplar_file, name, config.folder, count)  # type: ignore[attr-defined]
+            except Fix as fix:
+                yield from (Mistake((name, "exemplars"), f"{name}: {message}", hint) for message, hint in fix.problems)
 
 
 def _check_prompts(config: Config) -> Iterator[Mistake]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr, StringConstraints, create_model
 
@@ -75,6 +75,7 @@ class Config(Section):
 
     _path: Path = PrivateAttr()
     _stages: dict[str, Section] = PrivateAttr(default_factory=dict)
+    _off: frozenset[str] = PrivateAttr(default=frozenset())
     # The keys that flags gave: a path on the command line is meant from the working directory.
     _here: frozenset[str] = PrivateAttr(default=frozenset())
 
@@ -108,6 +109,11 @@ class Config(Section):
     def sections(self) -> Mapping[str, Section]:
         """The stages' sections that the config has, by name, in the order of the file."""
         return self._stages
+
+    @property
+    def off(self) -> frozenset[str]:
+        """The stages that are switched off by name, as in `critique: off`: revise then works without critiques."""
+        return self._off
 
     def section(self, kind: type[S]) -> S | None:
         """A stage's section, such as config.section(generate.Settings); None where the config has none."""
@@ -168,7 +174,7 @@ def load(
 
 def schema() -> dict[str, Any]:
     """The JSON schema of a config with every stage that is installed, for editors."""
-    fields = {name: (kind | None, Field(None, description=_said(kind))) for name, kind in _kinds()}
+    fields = {name: (kind | Literal["off"] | None, Field(None, description=_said(kind))) for name, kind in _kinds()}
     whole = create_model("Config", __base__=Config, __doc__=Config.__doc__, **fields)  # type: ignore[call-overload]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole.model_json_schema()}
 
@@ -216,18 +222,21 @@ def _validated(given: _Given) -> tuple[Config | None, list[Mistake]]:
     own = {key: value for key, value in raw.items() if key in Config.model_fields}
     own |= {key: {} for key, value in own.items() if value is None and sections_in(Config.model_fields[key].annotation)}
     config, mistakes = validated(Config, own, (), given.written)
-    stage_sections: dict[str, Section] = {}
+    stage_sections, off = dict[str, Section](), set[str]()
     for name in [key for key in raw if key not in own]:
         kind = _kind(name)
         if kind is None:
             mistakes.append(unknown_key((name,), [*Config.model_fields, *_own_names()]))
+            continue
+        if raw[name] == "off":
+            off.add(name)
             continue
         section, wrong = validated(kind, {} if raw[name] is None else raw[name], (name,), given.written)
         mistakes += wrong
         if section is not None:
             stage_sections[name] = section
     if config is not None:
-        config._stages = stage_sections
+        config._stages, config._off = stage_sections, frozenset(off)
     return config, mistakes
 
 

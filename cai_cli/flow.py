@@ -23,7 +23,10 @@ KNOWN_STOPS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """Who is asked. Where it is reached (`base_urls`, `key_env`, `allow_http`) is not part of a request's identity."""
+    """Who is asked. Where it is reached (`base_urls`, `key_env`, `allow_http`) is not part of a request's identity.
+
+    `retry_truncated`: a reply that was cut off at max_tokens is asked for once more, with twice the tokens.
+    """
 
     provider: str
     name: str
@@ -32,6 +35,7 @@ class Model:
     key_env: str = ""
     allow_http: bool = False
     price: Mapping[str, float] | None = None  # dollars per million tokens {input, output}; None: the price list's
+    retry_truncated: bool = False
 
     @property
     def max_tokens(self) -> int:
@@ -43,8 +47,9 @@ class Request:
     """One question to a model.
 
     `draw` keeps the n samples of one prompt n replies. `attempt` counts how often the same question was put before because its
-    reply could not be used. `options` are the words that the answer chooses from, for servers that tell their probabilities. `stage`
-    and `row` say on whose behalf, for counting and logs. These three are not part of the identity: the question is the same.
+    reply could not be used. `options` are the words that the answer chooses from, for servers that tell their probabilities.
+    `stage` and `row` say on whose behalf, for counting and logs. These three are not part of the identity: the question is the
+    same.
     """
 
     model: Model
@@ -150,13 +155,13 @@ def _joined(begun: Reply, rest: Reply) -> Reply:
     return replace(rest, text=begun.text + rest.text, estimated=begun.estimated or rest.estimated, **sums)
 
 
-def ask_whole(request: Request, retry_truncated: bool) -> Flow[Reply]:
-    """Ask one question, and once more with twice the tokens if its reply was cut off and `retry_truncated` says so.
+def ask_whole(request: Request) -> Flow[Reply]:
+    """Ask one question, and once more with twice the tokens if its reply was cut off and the model's settings say so.
 
     Gives: as `ask`; the last reply may still be truncated. Rejects: as `ask`
     """
     reply = yield from ask(request)
-    if reply.truncated and retry_truncated:
+    if reply.truncated and request.model.retry_truncated:
         reply = yield from ask(request.with_max_tokens(2 * request.model.max_tokens))
     return reply
 
@@ -164,10 +169,11 @@ def ask_whole(request: Request, retry_truncated: bool) -> Flow[Reply]:
 def ask_all(requests: Iterable[Request]) -> Flow[list[Reply]]:
     """Ask several questions at once. Gives: their replies, in order. Rejects: what the first one that failed rejects."""
     outcomes = yield from together(ask(request) for request in requests)
-    return [_value(outcome) for outcome in outcomes]
+    return [value_of(outcome) for outcome in outcomes]
 
 
-def _value(outcome: T | Reject) -> T:
+def value_of(outcome: T | Reject) -> T:
+    """The result of a flow that ran beside others. Raises: Reject: it ended with one"""
     if isinstance(outcome, Reject):
         raise outcome
     return outcome

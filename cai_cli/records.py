@@ -43,6 +43,24 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expanded:
+    """A prompt that a model wrote after a few others; as an input row it is a prompt like any other."""
+
+    id: str  # a hash of its text
+    prompt: str
+    kind: str = ""  # of the seeds that were shown
+    topic: str = ""
+    seeds: tuple[str, ...] = ()  # ids of those
+    nearest: str = ""  # id of the most similar seed, or prompt before it
+    similarity: float | None = None  # to that one: ROUGE-L over words, in [0, 1]
+    model: str = ""  # the one that says it answered
+
+    @property
+    def prompt_id(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One response to a prompt."""
 

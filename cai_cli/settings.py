@@ -29,14 +29,15 @@ class Price(Section):
     """Dollars per million output tokens."""
 
 
-_SENT = ("temperature", "top_p", "top_k", "stop_sequences", "effort", "thinking", "world")
+_SENT = ("temperature", "top_p", "top_k", "stop_sequences", "effort", "thinking", "logprobs", "world")
 
 
 class ModelSection(Section):
     """Who is asked. The top-level `model` is the default of every stage; a stage's own `model` overrides single keys."""
 
     provider: Text = "anthropic"
-    """Where replies come from: anthropic, simulated (built in, free, needs no key), or one that another package adds."""
+    """Where replies come from: anthropic (the Messages API), openai (any chat-completions server), bedrock, vertex, simulated
+    (built in, free, needs no key), or one that another package adds."""
     name: str = ""
     """The model's name, as its provider spells it."""
     max_tokens: Count = 512
@@ -61,6 +62,9 @@ class ModelSection(Section):
     """How much work the model puts into a reply. Sent only if set."""
     thinking: dict[str, Any] | None = None
     """The Messages API's `thinking` object. Sent only if set. Thinking is never part of a response."""
+    logprobs: bool | None = None
+    """Whether verdicts and scores are asked for with log-probabilities, by providers that can (openai). Default: yes.
+    false: for a server that refuses the question."""
     price: Price | None = None
     """Dollars per million tokens, where the price list does not know the model or you pay another price."""
     world: dict[str, Any] | None = None
@@ -79,7 +83,17 @@ class ModelSection(Section):
         return Model(
             provider=self.provider, name=self.name, params=params, base_urls=tuple(urls), key_env=self.key_env or "",
             allow_http=self.allow_http, price=self.price.model_dump() if self.price else None,
+            retry_truncated=self.retry_truncated,
         )  # fmt: skip
+
+
+class Labeler(Section):
+    """One judge."""
+
+    name: Text
+    """Its name in votes and bias reports."""
+    model: ModelSection | None = None
+    """Keys that override the stage's model for this judge."""
 
 
 class PromptsSection(Section):

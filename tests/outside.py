@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -150,5 +151,5 @@ def _files(folders: Sequence[Path]) -> Iterator[Path]:
 def _bytes(path: Path) -> bytes:
     try:
         return _plain(path)
-    except (FileNotFoundError, gzip.BadGzipFile, EOFError):  # gone meanwhile, or a damaged archive that a test made
+    except (FileNotFoundError, gzip.BadGzipFile, zlib.error, EOFError):  # gone meanwhile, or a damaged archive that a test made
         return path.read_bytes() if path.exists() else b""

@@ -144,7 +144,7 @@ def test_seven_mistakes_are_seven_messages_each_with_its_line(folder: Path) -> N
         ("generate: {model: {provider: simulatd}}", "generate.model: 'provider' names no provider: 'simulatd'", "did you mean"),
         ("generate: {model: {provider: _http}}", "generate.model: 'provider' names no provider: '_http'", ""),
         ("generate: {model: {provider: anthropic}}", "generate.model: 'name' is missing: a stage asks this model", "add 'name"),
-        ("critique: {scores: false, principles: 0}", "critique: 'scores' must be 'off', not false", ""),
+        ("critique: {scores: false, principles: 0}", "critique: 'scores' must be 'off' or 'per_round', not false", ""),
         ("critique: {}", "critique: there is no constitution to take principles from", "add 'constitution: "),
         ("critique: {principles: 0, template: gone}", "critique: there is no template 'gone' for critique", ""),
         ("revise: {stop: {severity: 1}}", "revise.stop: unknown key 'severity'", "did you mean 'severity_below'?"),

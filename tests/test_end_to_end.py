@@ -461,7 +461,7 @@ def _is_held(lock: Path) -> bool:
 
 
 def test_a_second_writer_is_told_who_holds_the_output(small: Path) -> None:
-    slow = {"provider": "simulated", "name": "small-world", "world": {"latency_ms": 1500}}
+    slow = {"provider": "simulated", "name": "small-world", "world": {"latency_ms": 4000}}
     write_config(small, model=slow, **JUST_GENERATE)
     first = start(small, "run", "c.yaml", "--concurrency", 12)
     wait_for_lock(small, first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from cai_cli.records import Turn
 MODEL = Model(provider="scripted", name="m", params={"max_tokens": 100, "temperature": 0.5})
 
 
-def question(text: str, **more: Any) -> Request:
-    return Request(model=MODEL, messages=(Turn(role="user", content=text),), **more)
+def question(text: str, retry: bool = False, **more: Any) -> Request:
+    return Request(model=replace(MODEL, retry_truncated=retry), messages=(Turn(role="user", content=text),), **more)
 
 
 def asked(flow: Flow[Any], outcomes: Sequence[Outcome]) -> tuple[Any, list[Request]]:
@@ -109,10 +110,10 @@ def test_other_ends_are_rejects(stop_reason: str, expected: str) -> None:
 
 def test_a_truncated_reply_is_a_result_and_asked_longer_only_if_wanted() -> None:
     cut = Reply(text="and then", stop_reason="max_tokens")
-    result, requests = asked(ask_whole(question("q"), retry_truncated=False), [cut])
+    result, requests = asked(ask_whole(question("q")), [cut])
     assert result.truncated
     assert len(requests) == 1
-    result, requests = asked(ask_whole(question("q"), retry_truncated=True), [cut, Reply(text="and then it ended")])
+    result, requests = asked(ask_whole(question("q", retry=True)), [cut, Reply(text="and then it ended")])
     assert not result.truncated
     assert [request.model.params for request in requests] == [MODEL.params, {**MODEL.params, "max_tokens": 200}]
 
@@ -202,7 +203,7 @@ KINDS: dict[str, Outcome] = {
 
 def a_row() -> Flow[tuple[Any, ...]]:
     """Asks side by side, then by what it was told, then again what it asked before."""
-    first = yield from together(ask_whole(question(f"draw {n}", draw=n), retry_truncated=True) for n in range(3))
+    first = yield from together(ask_whole(question(f"draw {n}", draw=n, retry=True)) for n in range(3))
     said = [outcome.reason if isinstance(outcome, Reject) else outcome.text for outcome in first]
     second = yield from together([ask(question(" ".join(said))), ask(question("draw 0"))])
     return tuple(said + [outcome.reason if isinstance(outcome, Reject) else outcome.text for outcome in second])

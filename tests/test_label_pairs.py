@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai_cli import prompts
+from cai_cli import judging, prompts
 from cai_cli.constitution import BUILT_IN, Criterion
 from cai_cli.errors import Reject
 from cai_cli.flow import FRESH, Model, Outcome, Reply, Request, play
@@ -39,8 +39,15 @@ def rejection(run: Callable[[], object]) -> str:
 def judge(
     labelers: tuple[str, ...] = ("main",), offset: int = 0, template: prompts.Template = TEMPLATE, **settings: Any
 ) -> label_pairs.LabelPairs:
-    models = [(name, replace(MODEL, name=name)) for name in labelers]
-    return label_pairs.LabelPairs(label_pairs.Settings(**settings), CONSTITUTION, template, models, 7, offset)
+    chosen = label_pairs.Settings(**settings)
+    judges = [
+        judging.Judge(
+            name=name, model=replace(MODEL, name=name), template=template, seed=7, draw_offset=offset, reasoning=chosen.reasoning,
+            words=chosen.confidence == "words", clamp=(chosen.clamp[0], chosen.clamp[1]) if chosen.clamp else None,
+        )
+        for name in labelers
+    ]  # fmt: skip
+    return label_pairs.LabelPairs(chosen, CONSTITUTION, judges, 7)
 
 
 def shown(request: Request) -> list[tuple[str, str]]:
@@ -98,7 +105,7 @@ def test_labels_vary_by_pair_and_order_and_are_the_schema() -> None:
             assert request.schema is not None
             assert request.schema["properties"]["verdict"]["enum"] == [*labels, "tie"]
             seen.add((labels[0], labels[1]))
-    assert seen == {pair for labels in label_pairs.LABELS for pair in (labels, labels[::-1])}
+    assert seen == {pair for labels in judging.LABELS for pair in (labels, labels[::-1])}
 
 
 def test_without_reasoning_only_a_verdict_is_asked() -> None:
@@ -123,7 +130,7 @@ def _label(request: Request, text: str) -> str:
 
 
 LABELS = ("A", "B")
-SCHEMA = label_pairs.verdict_schema(LABELS, True)
+SCHEMA = judging.verdict_schema(LABELS, True)
 
 
 @pytest.mark.parametrize(
@@ -155,12 +162,12 @@ SCHEMA = label_pairs.verdict_schema(LABELS, True)
     ],
 )
 def test_what_is_no_verdict(text: str) -> None:
-    assert label_pairs.read_verdict(text, LABELS, SCHEMA) is None
+    assert judging.read_verdict(text, LABELS, SCHEMA) is None
 
 
 @given(st.text(max_size=60))
 def test_prose_without_a_last_line_is_no_verdict(text: str) -> None:
-    assert label_pairs.read_verdict(text + " so A is better", LABELS, SCHEMA) is None
+    assert judging.read_verdict(text + " so A is better", LABELS, SCHEMA) is None
 
 
 @given(st.floats(0.5, 1), st.sampled_from(["first", "second"]), st.sampled_from(["ab", "ba"]))
@@ -168,11 +175,11 @@ def test_swapping_the_order_and_the_verdict_is_the_same_vote(confidence: float, 
     other = {"first": "second", "second": "first", "ab": "ba", "ba": "ab"}
     text = verdict("A" if winner == "first" else "B", confidence).text
     swapped = verdict("B" if winner == "first" else "A", confidence).text
-    one, two = (label_pairs.read_verdict(reply, LABELS, SCHEMA) for reply in (text, swapped))
+    one, two = (judging.read_verdict(reply, LABELS, SCHEMA) for reply in (text, swapped))
     assert one is not None
     assert two is not None
-    here = label_pairs.cast(Vote(labeler="l", order=order), one)
-    there = label_pairs.cast(Vote(labeler="l", order=other[order]), two)
+    here = judging.cast(Vote(labeler="l", order=order), one)
+    there = judging.cast(Vote(labeler="l", order=other[order]), two)
     assert here.verdict == there.verdict
     assert here.p_a == pytest.approx(there.p_a)
 
@@ -234,7 +241,7 @@ def test_pairs_of_samples_leave_out_what_cannot_be_compared() -> None:
         sample(4, "z"),
         sample(5, "w", refused=True),
     ]
-    pairs, left = judge().pairs_of(samples)
+    pairs, left = judge().gather(samples)
     assert left == {"no_text": 5, "truncated": 4, "identical": 1}
     assert [pair.id for pair in pairs] == ["p-0-4", "p-0-5", "p-3-4", "p-3-5", "p-4-5"]
     assert (pairs[0].source_a, pairs[0].source_b, pairs[0].response_a, pairs[0].prompt) == ("p-0", "p-4", "x", TURN.content)
@@ -244,25 +251,25 @@ def test_a_revised_sample_says_so() -> None:
     chain = Chain.begin(sample(0, "x")).with_open(Round(round=1, critiques=()))
     revised = chain.with_closed(Round(round=1, critiques=(), revision="better", accepted=True))
     stopped = Chain.begin(sample(1, "y")).with_open(Round(round=1, critiques=(), accepted=False))
-    (pair,), _ = judge().pairs_of([revised, stopped])
+    (pair,), _ = judge().gather([revised, stopped])
     assert (pair.source_a, pair.source_b, pair.response_a) == ("p-0:revised", "p-1", "better")
 
 
 def test_max_pairs_is_drawn_by_seed_and_kept_in_order() -> None:
     samples = [sample(n, f"text {n}") for n in range(6)]
-    every = [pair.id for pair in judge().pairs_of(samples)[0]]
-    some = [pair.id for pair in judge(max_pairs=4).pairs_of(samples)[0]]
+    every = [pair.id for pair in judge().gather(samples)[0]]
+    some = [pair.id for pair in judge(max_pairs=4).gather(samples)[0]]
     assert len(every) == 15
     assert len(some) == 4
-    assert judge(max_pairs=4).pairs_of(samples)[1] == {"over_max_pairs": 11}
-    assert some == [one for one in every if one in some] == [pair.id for pair in judge(max_pairs=4).pairs_of(samples)[0]]
+    assert judge(max_pairs=4).gather(samples)[1] == {"over_max_pairs": 11}
+    assert some == [one for one in every if one in some] == [pair.id for pair in judge(max_pairs=4).gather(samples)[0]]
 
 
 def test_initial_against_revised_hides_which_is_which() -> None:
     sides = []
     for n in range(200):
         chain = replace(Chain.begin(sample(n, "old")), response="new")
-        (pair,), _ = judge(pairs="initial_vs_revised").pairs_of([chain])
+        (pair,), _ = judge(pairs="initial_vs_revised").gather([chain])
         assert pair.id == f"p-{n}-{n}"
         assert {pair.source_a: pair.response_a, pair.source_b: pair.response_b} == {
             f"p-{n}:initial": "old",
@@ -275,5 +282,5 @@ def test_initial_against_revised_hides_which_is_which() -> None:
 def test_what_was_not_revised_makes_no_pair_of_that_kind() -> None:
     same, plain = Chain.begin(sample(0, "x")), sample(1, "y")
     blank = replace(Chain.begin(sample(2, "")), response="new")
-    assert judge(pairs="initial_vs_revised").pairs_of([same, plain, blank]) == ([], {"identical": 1, "no_text": 1})
-    assert judge(pairs="given").pairs_of([plain, same]) == ([], {})
+    assert judge(pairs="initial_vs_revised").gather([same, plain, blank]) == ([], {"identical": 1, "no_text": 1})
+    assert judge(pairs="given").gather([PAIR]) == ([PAIR], {})

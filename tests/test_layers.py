@@ -18,9 +18,10 @@ from cai_cli import stages
 PACKAGE = Path(__file__).parent.parent / "cai_cli"
 LAYERS = (
     {"__init__", "errors", "chance", "records", "flow", "shipped", "visible"},
-    {"documents", "settings", "validation", "votes", "constitution", "prompts", "prices"},
+    {"documents", "settings", "validation", "votes", "constitution", "importing", "oversights", "transcripts", "prompts", "prices", "logprobs", "exemplars",
+     "parts", "judging", "scoring"},
     {"stages", "tables", "providers", "exports", "bias"},
-    {"engine", "config", "checks", "reports"},
+    {"engine", "config", "checks", "reports", "simulate"},
     {"cli", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -29,7 +30,7 @@ OUTSIDE = {
     "os", "socket", "ssl", "pathlib", "shutil", "tempfile", "sqlite3", "aiohttp", "subprocess", "urllib", "http", "requests",
     "asyncio", "threading", "time", "random", "anthropic", "datasets",
 }  # fmt: skip
-PURE = ("stages", "tables", "bias", "errors", "chance", "records", "flow", "visible", "votes")
+PURE = ("stages", "tables", "bias", "errors", "chance", "records", "flow", "visible", "votes", "logprobs", "judging", "scoring")
 REGISTRIES = {"stages/__init__.py"}  # they look for other packages' parts, and for nothing else
 LONGEST_FUNCTION, LONGEST_FILE = 60, 450  # lines
 

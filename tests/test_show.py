@@ -29,7 +29,7 @@ CONFIG = """
 name: bees
 output: out
 constitution: constitutions/general.yaml
-model: {provider: simulated, name: small-world, world: {empty_rate: 0.15}}
+model: {provider: simulated, name: small-world, world: {empty_rate: 0.35}}
 prompts: {path: p.jsonl}
 shards: {rows: 5, compression: gzip}
 generate: {}

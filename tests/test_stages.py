@@ -63,7 +63,7 @@ def test_every_stage_says_what_it_takes_gives_asks_and_rejects(stage: type) -> N
 
 
 def generator(offset: int = 0, retry: bool = False, **settings: Any) -> generate.Generate:
-    return generate.Generate(generate.Settings(**settings), MODEL, retry, offset)
+    return generate.Generate(generate.Settings(**settings), replace(MODEL, retry_truncated=retry), offset)
 
 
 def test_systems_times_samples_in_one_wave() -> None:
@@ -139,7 +139,8 @@ def test_the_same_system_twice_is_refused() -> None:
 
 def critic(template: str = "general", retry: bool = False, **settings: Any) -> critique.Critique:
     chosen = prompts.find(template, "critique", HERE)
-    return critique.Critique(critique.Settings(template=template, **settings), CONSTITUTION, chosen, MODEL, 7, retry)
+    model = replace(MODEL, retry_truncated=retry)
+    return critique.Critique(critique.Settings(template=template, **settings), CONSTITUTION, chosen, model, 7)
 
 
 def opened(flow: Flow[Chain], replies: list[Outcome]) -> Round:
@@ -251,7 +252,9 @@ def test_data_cannot_close_its_fence_nor_be_rendered() -> None:
 
 def reviser(rounds: int = 2, retry: bool = False, constitution: Constitution = CONSTITUTION, **stop: Any) -> revise.Revise:
     settings = revise.Settings(rounds=rounds, stop=revise.Stop(**stop))
-    return revise.Revise(settings, constitution, prompts.find("general", "revise", HERE), MODEL, 7, retry)
+    return revise.Revise(
+        settings, constitution, prompts.find("general", "revise", HERE), replace(MODEL, retry_truncated=retry), 7
+    )
 
 
 def critiqued(

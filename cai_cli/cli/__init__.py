@@ -12,13 +12,16 @@ VERBS = {
     "critique": "Samples to critiques, each against a principle.",
     "revise": "Critiqued samples to revisions.",
     "label-pairs": "Pairs of responses to a labeler's votes.",
+    "score": "Samples to scores on named criteria.",
     "debias": "Votes to preferences, with a bias report.",
+    "expand": "New prompts after a few, per topic, without near-duplicates.",
     "export": "A dataset to train on: sft, preference.",
     "status": "What is done, spent, rejected and running.",
     "show": "Rows, round by round.",
     "verify": "Check every file against its manifest.",
     "config": "Check a config, or print its schema.",
     "constitution": "List or check constitutions.",
+    "simulate": "The simulated model as a server on 127.0.0.1.",
     "init": "Start a folder: config, constitution, prompts.",
 }
 

@@ -13,9 +13,9 @@ from typer.core import TyperCommand, TyperGroup
 from cai_cli.cli import VERBS, _signals
 from cai_cli.errors import Exit, Fix
 
-ASKING = ("run", "generate", "critique", "revise", "label-pairs", "debias")  # they say themselves when a signal may raise
+ASKING = ("run", "generate", "critique", "revise", "label-pairs", "debias", "expand")  # say themselves when a signal may raise
 LATER = (
-    "score", "retry", "expand", "estimate", "diff", "why", "analyze", "audit", "report", "merge", "ledger", "doctor", "simulate",
+    "retry", "estimate", "diff", "why", "analyze", "audit", "report", "merge", "ledger", "doctor",
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
-            return None
+            return _added_stage(cmd_name)
         if self.listing:
             return TyperCommand(name=cmd_name, help=VERBS[cmd_name])
         module = importlib.import_module(f"cai_cli.cli.{cmd_name.replace('-', '_')}")
@@ -65,6 +65,18 @@ class LazyGroup(TyperGroup):
             refuse_later(f"'{args[0]}'")
         self.commands = dict.fromkeys(VERBS)  # type: ignore[assignment]  # the names, for "did you mean"
         return super().resolve_command(ctx, args)
+
+
+def _added_stage(name: str) -> Any:
+    """The command of a stage that another package adds, or None."""
+    from importlib.metadata import entry_points
+
+    point = next(iter(entry_points(group="cai.stages", name=name.replace("-", "_"))), None)
+    if point is None:
+        return None
+    from cai_cli.cli._stage import stage_app
+
+    return typer.main.get_command(stage_app(name, f"{point.load().__doc__}\n\n\b\nExamples:\n  cai {name} my.yaml\n"))
 
 
 app = typer.Typer(

@@ -15,6 +15,7 @@ from cai_cli.engine import plan
 from cai_cli.engine.feed import Feed
 from cai_cli.engine.ledger import key_of
 from cai_cli.engine.plan import Step
+from cai_cli.engine.rows import Program
 from cai_cli.errors import Exit, Fix
 from cai_cli.flow import Reply, Request, play
 from cai_cli.prices import price_of
@@ -59,8 +60,16 @@ def dry_run(config: Config, names: Sequence[str], given: str | None, limit: int 
     """
     if given == "-" or (given is None and config.prompts is not None and config.prompts.path == "-"):
         raise Fix("a dry run reads its input ahead, and stdin can be read only once", "write it to a file, and name that with -i")
-    steps = plan.steps_of(config, names)
-    found = _document(*_played(steps, plan.feed_of(config, steps, Path(given) if given else None, limit)))
+    steps, path = plan.steps_of(config, names), Path(given) if given else None
+    if names == ["expand"]:
+        from cai_cli.engine import expand
+
+        program, feed = expand.first_wave(expand.sources(config, steps[0], path, limit))
+    else:
+        program, feed = plan.program_of(steps), plan.feed_of(config, steps, path, limit)
+    found = _document(*_played(steps, feed, program))
+    if names == ["expand"]:
+        found["assumed"]["calls"] = "what would do if every prompt were kept; near-duplicates make it more, up to max_asks"
     if as_json:
         sys.stdout.buffer.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     else:
@@ -68,13 +77,13 @@ def dry_run(config: Config, names: Sequence[str], given: str | None, limit: int 
     return Exit.OK
 
 
-def _played(steps: Sequence[Step], feed: Feed) -> tuple[dict[str, Asked], int, int]:
+def _played(steps: Sequence[Step], feed: Feed, program: Program) -> tuple[dict[str, Asked], int, int]:
     """What each stage asks for prompts spread evenly over the input. Gives: that, all prompts, and how many were played"""
     asked = {step.name: Asked() for step in steps}
-    row_wise = [step for step in steps if step.name not in plan.TABLES]
+    row_wise = [step for step in steps if step.name not in plan.table_names()]
     if not row_wise:
         return asked, feed.prompts, 0
-    program, stride, seen, prompts = plan.program_of(row_wise), -(-feed.prompts // SAMPLE), set[bytes](), 0
+    stride, seen, prompts = -(-feed.prompts // SAMPLE), set[bytes](), 0
 
     def answer(request: Request) -> Reply:
         reply = reply_to(request, world_of(request.model.params))

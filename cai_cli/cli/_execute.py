@@ -20,6 +20,7 @@ from cai_cli.engine.budget import Spent
 from cai_cli.engine.lock import Held, IfLocked
 from cai_cli.engine.run import Options, Summary
 from cai_cli.engine.run import execute as run
+from cai_cli.engine.session import Watch
 from cai_cli.errors import Exit, Fix
 from cai_cli.reports.quantities import reasons
 
@@ -33,7 +34,7 @@ def execute(
     config = configs.load(path, overrides, flags=flags)
     names = [stage] if stage else plan.sections_of(config)
     if not names:
-        raise Fix(f"{path}: the config has no stage section", "add one, such as: generate: {samples: 2}")
+        raise Fix(f"{path}: the config has no stage section", _what_else(config))
     _check_output(config)
     if dry_run:
         from cai_cli.cli import _dry_run
@@ -46,7 +47,7 @@ def execute(
     watch = watch_for(quiet or (to_stdout and sys.stdout.isatty()), verbose)
     options = Options(command=command, given=given, stream=stream, limit=limit, if_locked=if_locked, keep=keep)
     try:
-        summary = run(config, names, options, watch)
+        summary = _run(config, names, options, watch)
     except Held as held:
         if if_locked != "skip":
             raise
@@ -54,6 +55,19 @@ def execute(
         return Exit.OK
     _tell(config, summary, as_json and not to_stdout, quiet, command)
     return int(summary.exit)
+
+
+def _what_else(config: configs.Config) -> str:
+    own = next(iter(config.sections), "")  # of a stage that is no part of a run
+    return f"try: cai {own.replace('_', '-')} {config.path}" if own else "add one, such as: generate: {samples: 2}"
+
+
+def _run(config: configs.Config, names: Sequence[str], options: Options, watch: Watch) -> Summary:
+    if names == ["expand"]:  # its rows hang on one another, which a stage's do not
+        from cai_cli.engine import expand
+
+        return expand.execute(config, options, watch)
+    return run(config, names, options, watch)
 
 
 def _check_output(config: configs.Config) -> None:
@@ -104,5 +118,6 @@ def _rejects(config: configs.Config, summary: Summary) -> str:
 
 
 def _document(summary: Summary) -> dict[str, Any]:
+    more = {} if summary.diversity is None else {"diversity": summary.diversity}
     return {"stages": summary.stages, "dollars": round(summary.dollars, 6), "prompts": summary.prompts, "done": summary.done,
-            "unchanged": bool(summary.nothing), "exit": int(summary.exit)}  # fmt: skip
+            "unchanged": bool(summary.nothing), "exit": int(summary.exit), **more}  # fmt: skip

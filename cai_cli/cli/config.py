@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, cast
@@ -72,14 +71,16 @@ def schema() -> None:
 
 def _row(step: Step) -> tuple[str, str, str, str]:
     models = dict.fromkeys(f"{model.provider} {model.name}".strip() for model in step.models)
-    return step.name, ", ".join(models) or "none", step.template.name if step.template else "none", _principles(step)
+    templates = ", ".join(template.name for template in step.templates)
+    return step.name, ", ".join(models) or "none", templates or "none", _principles(step)
 
 
 def _principles(step: Step) -> str:
     if step.constitution is None:
         return "none"
-    if (count := getattr(step.settings, "principles", None)) is None:
+    if "critique" in step.reads:
         return "those of the critiques"
+    count = getattr(step.settings, "principles", 0)
     if not count:
         return "the built-in one"
     entries = step.constitution.preferences if step.name == "label-pairs" else step.constitution.principles
@@ -121,7 +122,7 @@ def _notes(config: Config, steps: list[Step]) -> Iterator[str]:
         yield f"{section}: no prompts are named: give a run -i FILE, or add: prompts: {{path: prompts.jsonl}}"
     lacking: dict[tuple[str, str], dict[str, None]] = {}
     for step in steps:
-        for said in (said for model in step.models if model.provider == "anthropic" and (said := _lacks_key(model))):
+        for said in (said for model in step.models if (said := _lacks_key(model))):
             lacking.setdefault(said, {})[step.name] = None
     for (before, after), names in lacking.items():
         yield f"{before}the model of {', '.join(names)}: {after}"
@@ -133,26 +134,14 @@ def _reads_prompts(first: Step) -> bool:
 
 def _lacks_key(model: Model) -> tuple[str, str] | None:
     """Why requests to this model would not be sent: what to say before its name, and after. Nothing of a key is in it."""
+    from cai_cli import providers
     from cai_cli.errors import Fix
+    from cai_cli.providers._keys import NoKey
 
-    given = os.environ.get("ANTHROPIC_BASE_URL", "").strip()
     try:
-        if all(_has_key(model, url) for url in model.base_urls or (given,)):
-            return None
+        providers.connect(model)  # opens no connection: that happens with the first request
+    except NoKey as missing:
+        return "no key is set for ", f"export {missing.variable}=..."
     except Fix as fix:
         return "", f"{fix.message}; {fix.hint}"
-    return "no key is set for ", f"export {model.key_env or 'ANTHROPIC_API_KEY'}=..."
-
-
-def _has_key(model: Model, url: str) -> bool:
-    """Whether a server gets what it wants: on this machine nothing, unless a key is named. Raises: Fix: it may not be asked"""
-    from cai_cli.providers._keys import anthropic_key, check_address, custom_headers, key_from
-    from cai_cli.providers.anthropic import OWN_HOST
-
-    address = check_address(url or f"https://{OWN_HOST}", OWN_HOST, model.allow_http)
-    custom = custom_headers(address)
-    if "authorization" in custom:
-        return True
-    if model.key_env:
-        return key_from(model.key_env) is not None
-    return anthropic_key(address, "") is not None or address.place == "loopback" or "x-api-key" in custom
+    return None

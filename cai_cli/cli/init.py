@@ -20,6 +20,7 @@ Examples:
 """
 
 MODELS = {"simulated": "small-world", "anthropic": "claude-sonnet-5-5"}  # asked where no --model says otherwise
+KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 
 CONFIG = """\
 # A dataset by Constitutional AI and AI feedback.
@@ -75,7 +76,7 @@ app = typer.Typer(
 @app.command(help=HELP)
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder, new or there already.", show_default=False)],
-    provider: Annotated[str, typer.Option(metavar="NAME", help="Who is asked: simulated or anthropic.")] = "simulated",
+    provider: Annotated[str, typer.Option(metavar="NAME", help="Who is asked: simulated, anthropic, openai ...")] = "simulated",
     model: Annotated[str | None, typer.Option(metavar="NAME", help="As its provider spells it.")] = None,
 ) -> None:
     files = _files(folder, provider, model or _default_model(provider))
@@ -90,8 +91,8 @@ def _next(folder: Path, provider: str) -> Iterator[str]:
     """What to type next, line by line."""
     if folder.resolve() != Path.cwd():
         yield f"cd {shlex.quote(str(folder))}"
-    if provider == "anthropic":
-        yield "export ANTHROPIC_API_KEY=..."
+    if provider in KEYS:
+        yield f"export {KEYS[provider]}=..."
     if provider != "simulated":  # it is paid for: the price first, then a few rows to look at
         yield "cai run cai.yaml --dry-run"
         yield "cai run cai.yaml --limit 5"

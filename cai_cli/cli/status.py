@@ -70,7 +70,7 @@ def _existing(path: Path) -> Path:
 def _versions(output: Path) -> dict[str, Any]:
     from cai_cli.engine import plan, versions
 
-    newest = {stage: versions.latest(output, stage) for stage in plan.ORDER}
+    newest = {stage: versions.latest(output, stage) for stage in plan.stage_names()}
     return {
         stage: {"version": version.name} | {key: version.manifest[key] for key in ("rows", "rejected", "filtered")}
         for stage, version in newest.items()

@@ -26,6 +26,7 @@ def tell(config: Config, summary: Summary) -> None:
 
     from cai_cli.reports.bias_table import bias_table
     from cai_cli.reports.console import console
+    from cai_cli.reports.diversity_table import diversity_table
     from cai_cli.reports.run_summary import NAME_WIDTH, lost, made_table, named, spent
 
     err = console(stderr=True)
@@ -33,6 +34,9 @@ def tell(config: Config, summary: Summary) -> None:
     if summary.report is not None:
         err.print()
         err.print(bias_table(summary.report))
+    if summary.diversity is not None:
+        err.print()
+        err.print(diversity_table(summary.diversity))
     err.print()
     err.print(named([*lost(summary.stages), *spent(summary.stages, summary.dollars, _unpriced(config, summary))]))
     for name, text in _pointers(config, summary):
@@ -40,7 +44,7 @@ def tell(config: Config, summary: Summary) -> None:
 
 
 def _unpriced(config: Config, summary: Summary) -> dict[str, str]:
-    steps = plan.steps_of(config, [name for name in summary.stages if name in plan.ORDER])
+    steps = plan.steps_of(config, [name for name in summary.stages if name in plan.stage_names()])
     return unpriced({step.name: step.models for step in steps})
 
 

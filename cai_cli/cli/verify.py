@@ -70,11 +70,13 @@ def command(
 def _mending(checked: Check, config: Config) -> Iterator[str]:
     """The command lines that make damaged stages and exports again."""
     from cai_cli.cli.summary import command_line, nearest
-    from cai_cli.engine.plan import ORDER
+    from cai_cli.engine.plan import reads_of, stage_names
 
-    if any(folder.name in ORDER for folder in checked.damaged):
+    stages = [folder.name for folder in checked.damaged if folder.name in stage_names()]
+    if any(map(reads_of, stages)):
         yield command_line("run", config)
-    damaged = [folder for folder in checked.damaged if folder.name not in ORDER]
+    yield from (command_line(name, config) for name in stages if not reads_of(name))
+    damaged = [folder for folder in checked.damaged if folder.name not in stage_names()]
     own = [f"--to {shlex.quote(folder.name)}" for folder in damaged if folder.parent != checked.output]
     if own:
         yield " ".join([command_line("export", config), *own])
@@ -113,13 +115,13 @@ class Check:
         self.damaged: list[Path] = []  # folders of stages and exports that have a problem
 
     def run(self) -> None:
-        from cai_cli.engine.plan import ORDER
+        from cai_cli.engine.plan import stage_names
 
         for stage in self._stages():
             before = len(self.problems)
             for version in self._readable(stage):
                 self.versions += 1
-                self.exports += stage.name not in ORDER
+                self.exports += stage.name not in stage_names()
                 self._version(version)
             self._latest(stage)
             if len(self.problems) > before:

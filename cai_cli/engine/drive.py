@@ -237,7 +237,9 @@ class Asker:
         counts.dollars += dollars
 
     def _provider(self, model: Model) -> Provider:
-        key = (model.provider, model.base_urls, model.key_env, json.dumps(model.params.get("world"), sort_keys=True))
+        # A provider refuses at once what it cannot send, so models that differ in that are connected apart.
+        told = {name: model.params.get(name) for name in ("world", "thinking", "top_k")}
+        key = (model.provider, model.base_urls, model.key_env, json.dumps(told, sort_keys=True))
         if key not in self._providers:
             self._providers[key] = self.connect(model)
         return self._providers[key]

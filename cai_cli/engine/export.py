@@ -14,7 +14,7 @@ from cai_cli.config import Config
 from cai_cli.engine import disk, tables, versions
 from cai_cli.engine.feed import Feed, Unit, from_version
 from cai_cli.engine.lock import IfLocked, lock_file, locked
-from cai_cli.engine.plan import ORDER, SHAPES
+from cai_cli.engine.plan import shapes, stage_names
 from cai_cli.engine.publish import Lineage, Publisher, is_published, lineages
 from cai_cli.engine.shards import Layout, Made, Staging
 from cai_cli.engine.versions import Version, fingerprint
@@ -114,7 +114,7 @@ def _is_changed(folder: Path, file: Mapping[str, Any]) -> bool:
 
 def _refuse_dataset(folder: Path) -> None:
     """An export's card would take the place of the card of the stages."""
-    if any((folder / stage).is_dir() for stage in ORDER):
+    if any((folder / stage).is_dir() for stage in stage_names()):
         raise Fix(f"{folder} holds the stages of a dataset, not exports", "give --out a folder of its own, or leave it out")
 
 
@@ -125,7 +125,7 @@ def _lock(config: Config, folder: Path) -> Path:
 
 
 def _exported(config: Config, making: _Export, source: Version, folder: Path) -> Exported:
-    feed = from_version(source, SHAPES[source.path.parent.name], None)
+    feed = from_version(source, shapes()[source.path.parent.name], None)
     layout = Layout(source.shards, config.split.test, config.shards.compression)
     lineage = lineages([making], feed, layout)[making.name]
     found = is_published(folder, making.name, lineage)
@@ -142,8 +142,8 @@ def _write(config: Config, making: _Export, lineage: Lineage, feed: Feed, layout
     place = folder / ".cai" / "staging" / fingerprint([lineage.fingerprint])[:16]
     staging = Staging(place, [making.name], layout)
     tables.stage_table(staging, making.name, _converted(feed, making.dialect))
-    shapes = {name: exports.find(name).SHAPE for name in exports.names()}
-    version = Publisher(folder, config.name, staging, feed, shapes).publish(making, lineage)
+    made = {name: exports.find(name).SHAPE for name in exports.names()}
+    version = Publisher(folder, config.name, staging, feed, made).publish(making, lineage)
     staging.remove()
     return version
 

@@ -1,14 +1,20 @@
-"""From a config to what will be done: the stages, joined; what each depends on; what they work on."""
+"""From a config to what will be done: the stages, joined; what each depends on; what they work on.
+
+Stages describe themselves (see cai_cli/stages): nothing here names one, but for the loop of critique and revision.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cai_cli import constitution as constitutions
-from cai_cli import prompts
+from cai_cli import stages, tables
 from cai_cli.config import Config
 from cai_cli.constitution import Constitution
 from cai_cli.engine import program, versions
@@ -19,22 +25,61 @@ from cai_cli.engine.inputs import check_kind, group_by_prompt, read_pairs, read_
 from cai_cli.engine.versions import Version
 from cai_cli.errors import Exit, Fix
 from cai_cli.flow import Flow, Model
+from cai_cli.parts import Parts
 from cai_cli.prompts import Template
-from cai_cli.records import Chain, Pair, Preference, Sample
+from cai_cli.records import Chain, Pair, Sample
 from cai_cli.settings import PromptsSection, Section
-from cai_cli.stages import critique, generate, label_pairs, revise
-from cai_cli.tables import debias
 
-SHAPES: dict[str, type[Any]] = {"generate": Sample, "critique": Chain, "revise": Chain, "label-pairs": Pair, "debias": Preference}
-_MODULES: dict[str, Any] = {
-    "generate": generate,
-    "critique": critique,
-    "revise": revise,
-    "label-pairs": label_pairs,
-    "debias": debias,
-}
-ORDER = tuple(SHAPES)
-TABLES = ("debias",)
+INPUTS = ("prompts", "pairs")  # what a stage may read that no stage makes
+
+
+# What there is.
+
+
+@functools.cache
+def _modules() -> dict[str, Any]:
+    """Every stage's and table's module by the stage's name, which is its file's with dashes."""
+    found = stages.modules() | {name: importlib.import_module(f"{tables.__name__}.{name}") for name in table_names()}
+    return {name.replace("_", "-"): module for name, module in found.items()}
+
+
+def reads_of(name: str) -> tuple[str, ...]:
+    """The stages whose rows a stage takes, the one that it takes them from first of all at the front."""
+    feeding = [other for other, module in _modules().items() if name in getattr(module, "FEEDS", ())]
+    return (*sorted(feeding), *_modules()[name].READS)
+
+
+@functools.cache
+def table_names() -> tuple[str, ...]:
+    """The whole-table steps."""
+    return tuple(module.name for module in pkgutil.iter_modules(tables.__path__) if not module.name.startswith("_"))
+
+
+@functools.cache
+def stage_names() -> tuple[str, ...]:
+    """All stages in the order data flows: each stands behind those that it reads; tables last, then what is no part of a run."""
+    placed: dict[str, None] = {}
+
+    def place(name: str) -> None:
+        for before in reads_of(name):
+            if before not in INPUTS and before not in placed:
+                place(before)
+        placed[name] = None
+
+    known = sorted(_modules(), key=lambda name: (not reads_of(name), name in table_names(), name))
+    for name in known:
+        if name not in placed:
+            place(name)
+    return tuple(placed)
+
+
+@functools.cache
+def shapes() -> dict[str, type[Any]]:
+    """The rows that each stage makes, in the order data flows."""
+    return {name: _modules()[name].SHAPE for name in stage_names()}
+
+
+# What a config asks for.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,147 +89,110 @@ class Step:
     name: str
     settings: Section
     stage: Any = None  # the flow; None for a table
+    source: str = ""  # the step of the same run whose rows it takes; empty: the run's input
     models: tuple[Model, ...] = ()
-    template: Template | None = None
+    templates: tuple[Template, ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()  # exemplars: file, fingerprint
     constitution: Constitution | None = None
     seed: int = 0
     draw_offset: int = 0
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The stages (or inputs) whose rows it takes, the newest first."""
+        own = getattr(self.stage, "reads", _modules()[self.name].READS)
+        return own if own[0] in INPUTS else tuple(dict.fromkeys([*reads_of(self.name)[: -len(own)], *own]))
+
     def fingerprints(self) -> dict[str, Any]:
         """What determines the rows, each part hashed by itself, so that a manifest shows which one changed."""
         config = {
-            "settings": self.settings.model_dump(mode="json", exclude={"model", "labelers"}),
-            "models": [(model.provider, model.name, model.params) for model in self.models],
-            "labelers": [name for name, _ in getattr(self.stage, "labelers", [])],
-            "seed": self.seed, "draw_offset": self.draw_offset, "retry_truncated": getattr(self.stage, "retry_truncated", False),
+            "settings": _without_models(self.settings.model_dump(mode="json")),
+            "models": [(model.provider, model.name, model.params, model.retry_truncated) for model in self.models],
+            "seed": self.seed, "draw_offset": self.draw_offset,
         }  # fmt: skip
         return {
             "config": versions.fingerprint(config),
             "constitution": self.constitution.fingerprint if self.constitution else "",
-            "templates": {self.template.name: self.template.fingerprint} if self.template else {},
-            "code": f"{self.name}/{_MODULES[self.name].VERSION}",
+            "templates": {template.name: template.fingerprint for template in self.templates} | dict(self.examples),
+            "code": f"{self.name}/{_modules()[self.name].VERSION}",
         }
 
 
+def _without_models(settings: Any) -> Any:
+    """Settings without what they say of models: where one is reached does not change a row, and the rest of it stands beside."""
+    if isinstance(settings, dict):
+        return {key: _without_models(value) for key, value in settings.items() if key != "model"}
+    return [_without_models(value) for value in settings] if isinstance(settings, list) else settings
+
+
 def sections_of(config: Config) -> list[str]:
-    """The stages that the config has a section for, in the order data flows."""
-    return [name for name in ORDER if config.section(_MODULES[name].Settings) is not None]
+    """The stages of a run that the config has a section for, in the order data flows."""
+    return [name for name in stage_names() if reads_of(name) and _section(config, name) is not None]
+
+
+def _section(config: Config, name: str) -> Any:
+    return config.section(_modules()[name].Settings)
 
 
 def steps_of(config: Config, names: Iterable[str]) -> list[Step]:
-    """The named stages, built. Raises: Fix: a section is missing"""
-    return [_BUILD[name](config) for name in names]
+    """The named stages, built and joined. Raises: Fix: a section is missing, or a part of it cannot be used"""
+    steps: list[Step] = []
+    for name in sorted(names, key=stage_names().index):
+        step = _step(config, name)
+        made = {other.name for other in steps}
+        source = next((other for other in step.reads if other in made), "")
+        if steps and not source and step.reads != steps[0].reads:
+            hint = "give it a config of its own, without the stages before it"
+            raise Fix(f"{config.path}: {name} reads {' or '.join(step.reads)}, which {steps[-1].name} does not make", hint)
+        steps.append(replace(step, source=source))
+    return steps
 
 
-def _settings(config: Config, name: str) -> Any:
-    settings = config.section(_MODULES[name].Settings)
+def _step(config: Config, name: str) -> Step:
+    module, settings = _modules()[name], _section(config, name)
     if settings is None:
         section = name.replace("-", "_")
         raise Fix(
             f"{config.path}: there is no `{section}` section",
             f"add one, `{section}: {{}}` takes the defaults; or see `cai config schema`",
         )
-    return settings
+    common: dict[str, Any] = {"name": name, "settings": settings, "seed": config.seed, "draw_offset": config.draw_offset}
+    if name in table_names():
+        return Step(**common)
+    parts = parts_of(config, settings)
+    stage = module.build(parts)
+    return Step(
+        **common, stage=stage, models=tuple(parts.models.values()), templates=tuple(parts.templates.values()),
+        examples=tuple(parts.examples.items()), constitution=parts.constitution,
+    )  # fmt: skip
 
 
-def _constitution(config: Config, principles: int) -> Constitution:
+def parts_of(config: Config, settings: Section) -> Parts:
+    """What a stage of this config is built from."""
+    return Parts(
+        settings=settings, seed=config.seed, draw_offset=config.draw_offset, default=config.model, folder=config.folder,
+        find_constitution=functools.partial(_constitution, config), sections=tuple(config.sections.values()), off=config.off,
+    )  # fmt: skip
+
+
+def _constitution(config: Config, needed: bool) -> Constitution:
     path = config.constitution_path()
-    if path is None and principles == 0:
+    if path is None and not needed:
         return constitutions.BUILT_IN
     if path is None:
         raise Fix(f"{config.path}: `constitution` is missing", "name one, such as: constitution: constitutions/general.yaml")
     return constitutions.load(path)
 
 
-def _generate(config: Config) -> Step:
-    settings, common = _settings(config, "generate"), _common(config)
-    section = config.model_for(settings)
-    stage = generate.Generate(settings, section.model(), section.retry_truncated, config.draw_offset)
-    return Step(name="generate", settings=settings, stage=stage, models=(section.model(),), **common)
-
-
-def _critique(config: Config) -> Step:
-    return _judging(config, "critique", critique.Critique)
-
-
-def _revise(config: Config) -> Step:
-    return _judging(config, "revise", revise.Revise)
-
-
-def _judging(config: Config, name: str, stage: Callable[..., Any]) -> Step:
-    settings = _settings(config, name)
-    section, constitution = config.model_for(settings), _constitution(config, getattr(settings, "principles", 0))
-    template = prompts.find(settings.template, name, config.folder)
-    flow = stage(settings, constitution, template, section.model(), config.seed, section.retry_truncated)
-    return Step(
-        name=name,
-        settings=settings,
-        stage=flow,
-        models=(section.model(),),
-        template=template,
-        constitution=constitution,
-        **_common(config),
-    )
-
-
-def _label_pairs(config: Config) -> Step:
-    settings = _settings(config, "label-pairs")
-    constitution = _constitution(config, settings.principles)
-    template = prompts.find(settings.template, "label", config.folder)
-    default = config.model_for(settings)
-    if settings.pairs == "given" and config.section(generate.Settings) is not None:
-        hint = "give them a config of their own, without generate, critique and revise"
-        raise Fix(f"{config.path}: label_pairs: given pairs cannot be made from samples", hint)
-    judges = {one.name: one.model.over(default) if one.model else default for one in settings.labelers} or {"main": default}
-    labelers = [(name, section.model()) for name, section in judges.items()]
-    _distinct(config, labelers)
-    retry = default.retry_truncated
-    flow = label_pairs.LabelPairs(settings, constitution, template, labelers, config.seed, config.draw_offset, retry)
-    models = tuple(model for _, model in labelers)
-    return Step(
-        name="label-pairs", settings=settings, stage=flow, models=models, template=template, constitution=constitution,
-        **_common(config),
-    )  # fmt: skip
-
-
-def _distinct(config: Config, labelers: Sequence[tuple[str, Model]]) -> None:
-    """Two labelers that ask the very same thing are one, bought once: copies of a vote, not a panel."""
-    seen: dict[str, str] = {}
-    for name, model in labelers:
-        other = seen.setdefault(versions.fingerprint([model.provider, model.name, model.params]), name)
-        if other != name:
-            raise Fix(
-                f"{config.path}: label_pairs: labelers '{other}' and '{name}' ask the same model with the same settings",
-                "give one another model, or raise label_pairs.votes to ask one model more often",
-            )
-
-
-def _debias(config: Config) -> Step:
-    return Step(name="debias", settings=_settings(config, "debias"), **_common(config))
-
-
-def _common(config: Config) -> dict[str, Any]:
-    return {"seed": config.seed, "draw_offset": config.draw_offset}
-
-
-_BUILD: dict[str, Callable[[Config], Step]] = {
-    "generate": _generate, "critique": _critique, "revise": _revise, "label-pairs": _label_pairs, "debias": _debias,
-}  # fmt: skip
-
-
 def program_of(steps: Sequence[Step]) -> Callable[[Sequence[Any]], Flow[program.MadeBy]]:
     """The row-wise steps joined to one flow a prompt; critique and revise together make the loop."""
-    by_name = {step.name: step for step in steps if step.name not in TABLES}
+    by_name = {step.name: step for step in steps if step.name not in table_names()}
     parts: list[program.Part] = []
     for name, step in by_name.items():
-        if name == "revise" and "critique" in by_name:
-            parts[-1] = program.looped(by_name["critique"].stage, step.stage)
-        elif name == "generate":
-            parts.append(program.generated(step.stage, step.settings.samples * len(step.settings.systems)))  # type: ignore[attr-defined]
-        elif name == "label-pairs" and step.settings.pairs != "given":  # type: ignore[attr-defined]
-            parts.append(program.paired(step.stage.pairs_of, step.stage))
+        if name == "revise" and step.source == "critique":
+            parts[-1] = program.looped(by_name["critique"].stage, step.stage, by_name["critique"].source)
         else:
-            parts.append(program.each(name, step.stage))
+            parts.append(program.each(name, step.stage, step.source))
     return program.program(by_name, parts)
 
 
@@ -194,14 +202,12 @@ def program_of(steps: Sequence[Step]) -> Callable[[Sequence[Any]], Flow[program.
 def feed_of(config: Config, steps: Sequence[Step], given: Path | None, limit: int | None) -> Feed:
     """The input of the first step, surveyed. `given`: what -i names. Raises: Fix (exit 65 or 2)"""
     first = steps[0]
-    if first.name == "generate":
-        return _prompts(read_prompts, _source(config, given), config, limit)
-    if first.name == "label-pairs" and first.settings.pairs == "given":  # type: ignore[attr-defined]
-        return _prompts(read_pairs, _source(config, given), config, limit)
+    if first.reads[0] in INPUTS:
+        return _prompts(read_prompts if first.reads[0] == "prompts" else read_pairs, _source(config, given), config, limit)
     if given is not None:
         return given_rows(first.name, given, config, limit)
-    version = _parent(config.output_path, [step.name for step in steps])
-    return from_version(version, SHAPES[version.path.parent.name], limit)
+    version = _parent(config.output_path, steps)
+    return from_version(version, shapes()[version.path.parent.name], limit)
 
 
 def _prompts(
@@ -229,9 +235,9 @@ def _source(config: Config, given: Path | None) -> PromptsSection:
 def given_rows(name: str, path: Path, config: Config, limit: int | None) -> Feed:
     """Rows that -i names, for a stage that does not read prompts. Raises: Fix (exit 65)"""
     check_kind(name, path)
-    if name == "debias":
+    if issubclass(shapes()[reads_of(name)[-1]], Pair):
         return pairs_feed(path, config, limit)
-    shape = Chain if name == "revise" or _has_rounds(path) else Sample
+    shape = getattr(_modules()[name], "TAKES", Chain if _has_rounds(path) else Sample)
     return from_reader(lambda: group_by_prompt(read_rows(shape, [path])), config.shards.rows, limit, str(path))
 
 
@@ -249,20 +255,21 @@ def _has_rounds(path: Path) -> bool:
     return "rounds" in next(rows, {})
 
 
-def _parent(output: Path, names: Sequence[str]) -> Version:
+def _parent(output: Path, steps: Sequence[Step]) -> Version:
     """The version that a command reads which begins after the prompts."""
-    name = names[0]
-    reads = ("generate",) if name == "critique" and "revise" in names else _READS[name]  # all rounds, from the first one on
+    name, names = steps[0].name, [step.name for step in steps]
+    again = getattr(_modules()[name], "AGAIN", "")
+    looping = again in names  # all rounds, from the first one on
+    reads = steps[0].reads if looping or not again else (again, *steps[0].reads)
     found = {stage: version for stage in reads if (version := versions.latest(output, stage)) is not None}
     if not found:
-        wanted = _READS[name][-1]
         raise Fix(
-            f"{output} holds no {' nor '.join(_READS[name])} yet, which `cai {name}` reads",
-            f"run `cai {wanted}` first, or give rows with -i",
+            f"{output} holds no {' nor '.join(reads)} yet, which `cai {name}` reads",
+            f"run `cai {reads[-1]}` first, or give rows with -i",
             Exit.INPUT,
         )
-    revised, fresh = found.get("revise"), found.get("generate")
-    if name == "critique" and revised and fresh and revised.manifest["lineage"].get("generate") != fresh.fingerprint:
+    newest, fresh = found.get(again), found.get(steps[0].reads[-1])
+    if newest and fresh and newest.manifest["lineage"].get(steps[0].reads[-1]) != fresh.fingerprint:
         return fresh  # generated anew since the last revision
     return next(iter(found.values()))
 
@@ -272,17 +279,11 @@ def nothing_left(steps: Sequence[Step], feed: Feed) -> bool:
 
     Without this, `cai critique` and `cai revise` in turns would make versions for ever.
     """
-    if len(steps) > 1 or steps[0].name not in ("critique", "revise") or not feed.parents:
+    if len(steps) > 1 or not feed.parents:
         return False
     rows = (row for unit in feed.units() for row in unit.rows)
-    if steps[0].name == "revise":
+    if getattr(_modules()[steps[0].name], "TAKES", None) is Chain and steps[0].reads == ("critique",):
         return all(row.open_round is None for row in rows)
-    return all(isinstance(row, Chain) and row.stopped_by for row in rows)
-
-
-_READS = {
-    "critique": ("revise", "generate"),
-    "revise": ("critique",),
-    "label-pairs": ("revise", "generate"),
-    "debias": ("label-pairs",),
-}
+    if hasattr(_modules()[steps[0].name], "AGAIN"):
+        return all(isinstance(row, Chain) and row.stopped_by for row in rows)
+    return False

@@ -2,74 +2,65 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cai_cli.engine.shards import Made
 from cai_cli.errors import Reject
 from cai_cli.flow import Flow, together
-from cai_cli.records import Chain, Pair, Prompt, Rejected, Sample, rejected
+from cai_cli.records import Chain, Rejected, Sample, rejected
 
 Stage = Callable[[Any], Flow[Any]]
 MadeBy = dict[str, Made]
-Part = Callable[[Sequence[Any], MadeBy], Flow[list[Any]]]
+Part = Callable[[Sequence[Any], MadeBy], Flow[None]]
 
 
 def program(names: Iterable[str], parts: Sequence[Part]) -> Callable[[Sequence[Any]], Flow[MadeBy]]:
-    """Join parts: each takes the rows that the one before it gave. Gives: what every stage made of one prompt."""
+    """Join parts: each takes the rows of its source, by name. Gives: what every stage made of one prompt."""
     stages = tuple(names)
 
     def flow(rows: Sequence[Any]) -> Flow[MadeBy]:
         made = {name: Made() for name in stages}
         for part in parts:
-            rows = yield from part(rows, made)
+            yield from part(rows, made)
         return made
 
     return flow
 
 
-def generated(generate: Stage, responses: int) -> Part:
-    """Prompts to samples, `responses` of them each."""
+def each(name: str, stage: Any, source: str = "") -> Part:
+    """Every row through one stage, side by side. `source`: the stage whose rows it takes; empty: what comes in.
 
-    def part(prompts: Sequence[Prompt], made: MadeBy) -> Flow[list[Sample]]:
-        outcomes = yield from together(generate(prompt) for prompt in prompts)
-        for outcome in itertools.chain.from_iterable(map(_given, outcomes)):
-            (made["generate"].rejects if isinstance(outcome, Rejected) else made["generate"].rows).append(outcome)
-        made["generate"].came_in += len(prompts) * responses
-        return made["generate"].rows
+    A stage may have `gather(rows) -> (rows, left)`: what it works on, made of a prompt's rows, and what it leaves out, by reason.
+    It may give a list in the place of one row: rows, and a Rejected for each that ended.
+    """
 
-    return part
-
-
-def _given(samples: Any) -> list[Any]:
-    if isinstance(samples, Reject):
-        raise samples  # a bug: generate rejects single samples, never a prompt
-    return list(samples)
-
-
-def each(name: str, stage: Stage) -> Part:
-    """Every row through one stage, side by side."""
-
-    def part(rows: Sequence[Any], made: MadeBy) -> Flow[list[Any]]:
-        outcomes = yield from together(stage(row) for row in rows)
-        made[name].came_in += len(rows)
-        for row, outcome in zip(rows, outcomes, strict=True):
-            _sort(made[name], name, row, outcome)
-        return made[name].rows
+    def part(rows: Sequence[Any], made: MadeBy) -> Flow[None]:
+        taken, mine = made[source].rows if source else rows, made[name]
+        if hasattr(stage, "gather"):
+            taken, left = stage.gather(taken)
+            mine.filtered.update(left)
+            mine.came_in += left.total()
+        outcomes = yield from together(stage(row) for row in taken)
+        for row, outcome in zip(taken, outcomes, strict=True):
+            several = outcome if isinstance(outcome, list) else [outcome]
+            mine.came_in += len(several)
+            for one in several:
+                _sort(mine, name, row, one)
 
     return part
 
 
 def _sort(made: Made, name: str, row: Any, outcome: Any) -> None:
-    if isinstance(outcome, Reject):
+    if isinstance(outcome, Rejected):
+        made.rejects.append(outcome)
+    elif isinstance(outcome, Reject):
         made.rejects.append(rejected(outcome, name, row))
     else:
         made.rows.append(outcome)
 
 
-def looped(critique: Stage, revise: Stage) -> Part:
+def looped(critique: Stage, revise: Stage, source: str = "") -> Part:
     """Rounds of critique and revision until a stop rule ends them: rows as last critiqued, and as last revised."""
 
     def rounds(sample: Sample) -> Flow[tuple[Chain | Reject, Chain | Reject]]:
@@ -86,7 +77,8 @@ def looped(critique: Stage, revise: Stage) -> Part:
             if chain.stopped_by:
                 return critiqued, chain
 
-    def part(samples: Sequence[Sample], made: MadeBy) -> Flow[list[Chain]]:
+    def part(rows: Sequence[Sample], made: MadeBy) -> Flow[None]:
+        samples = made[source].rows if source else rows
         outcomes = yield from together(rounds(sample) for sample in samples)
         made["critique"].came_in += len(samples)
         for sample, outcome in zip(samples, outcomes, strict=True):
@@ -97,22 +89,5 @@ def looped(critique: Stage, revise: Stage) -> Part:
             if not isinstance(critiqued, Reject):
                 made["revise"].came_in += 1
                 _sort(made["revise"], "revise", critiqued, revised)
-        return made["revise"].rows
-
-    return part
-
-
-def paired(pairs_of: Callable[[Sequence[Sample]], tuple[list[Pair], Counter[str]]], label: Stage) -> Part:
-    """Samples of one prompt to labelled pairs. What cannot be compared is filtered, by reason."""
-    labelled = each("label-pairs", label)
-
-    def part(samples: Sequence[Sample], made: MadeBy) -> Flow[list[Pair]]:
-        pairs, left = pairs_of(samples)
-        if samples and not pairs and not left:
-            left["no_partner"] = 1  # a single response
-        made["label-pairs"].filtered.update(left)
-        made["label-pairs"].came_in += left.total()
-        rows = yield from labelled(pairs, made)
-        return rows
 
     return part

@@ -42,19 +42,21 @@ def lineages(steps: Sequence[Maker], feed: Feed, layout: Layout) -> dict[str, Li
     layout.
     """
     found: dict[str, Lineage] = {}
-    parents = tuple({"stage": parent.path.parent.name, "fingerprint": parent.fingerprint} for parent in feed.parents)
-    ancestors: dict[str, str] = {}
+    given = tuple({"stage": parent.path.parent.name, "fingerprint": parent.fingerprint} for parent in feed.parents)
+    before: dict[str, str] = {}
     for parent in feed.parents:
-        ancestors |= parent.manifest["lineage"]
+        before |= parent.manifest["lineage"]
     revising = [step.fingerprints() for step in steps if step.name == "revise"]
     for step in steps:
+        source = getattr(step, "source", "")
+        parents = ({"stage": source, "fingerprint": found[source].fingerprint},) if source else given
         loop = revising if step.name == "critique" else []
-        parts = {"stage": step.name, "parts": step.fingerprints(), "parents": parents, "input": "" if found else feed.fingerprint,
-                 "loop": loop, "layout": [layout.test, layout.compression, layout.shards]}  # fmt: skip
+        given_input = "" if source else feed.fingerprint
+        parts = {"stage": step.name, "parts": step.fingerprints(), "parents": parents, "input": given_input, "loop": loop,
+                 "layout": [layout.test, layout.compression, layout.shards]}  # fmt: skip
         own = fingerprint(parts)
-        ancestors = {**ancestors, step.name: own}
-        found[step.name] = Lineage(fingerprint=own, parents=parents, ancestors=ancestors)
-        parents = ({"stage": step.name, "fingerprint": own},)
+        ancestors = found[source].ancestors if source else before
+        found[step.name] = Lineage(fingerprint=own, parents=parents, ancestors={**ancestors, step.name: own})
     return found
 
 

@@ -15,7 +15,7 @@ from cai_cli.engine import disk, tables, versions
 from cai_cli.engine.budget import Spent
 from cai_cli.engine.feed import Feed, from_version, spool
 from cai_cli.engine.lock import IfLocked, lock_files, locked
-from cai_cli.engine.plan import SHAPES, TABLES, Step, feed_of, nothing_left, pairs_feed, program_of, steps_of
+from cai_cli.engine.plan import Step, feed_of, nothing_left, pairs_feed, program_of, shapes, steps_of, table_names
 from cai_cli.engine.publish import Publisher, lineages, make_latest
 from cai_cli.engine.runs import RunLog
 from cai_cli.engine.session import Session, Watch, stage_facts
@@ -52,12 +52,16 @@ class Summary:
     nothing: str = ""  # why there was nothing to do
     error: Fatal | None = None
     report: dict[str, Any] | None = None  # _bias.json
+    diversity: dict[str, Any] | None = None  # _diversity.json
     warnings: list[str] = field(default_factory=list)
     pruned: list[Path] = field(default_factory=list)
 
 
-def execute(config: Config, names: Sequence[str], options: Options, watch: Watch) -> Summary:
-    """Run the named stages. Raises: Fix, before anything is asked; Held; bugs. Other stops come back in the summary."""
+def execute(config: Config, names: Sequence[str], options: Options, watch: Watch, kind: type[Run] | None = None) -> Summary:
+    """Run the named stages; `kind`: in another way than partition by partition.
+
+    Raises: Fix, before anything is asked; Held; bugs. Other stops come back in the summary.
+    """
     steps = steps_of(config, names)
     state = config.state_path
     disk.probe(state, 0o700)
@@ -68,11 +72,12 @@ def execute(config: Config, names: Sequence[str], options: Options, watch: Watch
             for lock in lock_files(config):
                 stack.enter_context(locked(lock, options.if_locked, options.command))
         log = RunLog.begin(state, options.command, str(config.path), str(config.output_path.resolve()))
-        run = (_VersionRun if options.stream is None else _StreamRun)(config, steps, options, watch, log)
+        kind = kind or (_VersionRun if options.stream is None else _StreamRun)
+        run = kind(config, steps, options, watch, log)
         return _logged(run, log)
 
 
-def _logged(run: _Run, log: RunLog) -> Summary:
+def _logged(run: Run, log: RunLog) -> Summary:
     try:
         run.run()
     except BaseException as error:
@@ -95,25 +100,29 @@ def _said(error: BaseException | None) -> dict[str, Any]:
     return {"error": error.message, "hint": error.hint, "raise_cap": isinstance(error, Spent)}
 
 
-class _Run:
-    """What both kinds of run share: where rows come from, and who drives them."""
+class Run:
+    """What all kinds of run share: where rows come from, and who drives them."""
 
     def __init__(self, config: Config, steps: list[Step], options: Options, watch: Watch, log: RunLog) -> None:
         self.config, self.options, self.watch, self.log = config, options, watch, log
         self.steps = steps
-        self.row_wise = [step for step in steps if step.name not in TABLES]
-        self.table = next((step for step in steps if step.name in TABLES), None)
+        self.row_wise = [step for step in steps if step.name not in table_names()]
+        self.table = next((step for step in steps if step.name in table_names()), None)
         self.summary = Summary()
 
     def run(self) -> None:
         raise TypeError("a run writes versions or a stream")
 
-    def feed(self) -> Feed:
-        """The input of the first step, surveyed; stdin is spooled, because it is read twice."""
+    def given(self) -> Path | None:
+        """The file that -i names; stdin is spooled to one, because it is read twice."""
         given, prompts = self.options.given, self.config.prompts
-        from_stdin = given == "-" or (given is None and prompts is not None and prompts.path == "-")
-        path = spool(sys.stdin.buffer, self.log.folder) if from_stdin else Path(given) if given else None
-        feed = feed_of(self.config, self.steps, path, self.options.limit)
+        if given == "-" or (given is None and prompts is not None and prompts.path == "-"):
+            return spool(sys.stdin.buffer, self.log.folder)
+        return Path(given) if given else None
+
+    def feed(self) -> Feed:
+        """The input of the first step, surveyed."""
+        feed = feed_of(self.config, self.steps, self.given(), self.options.limit)
         self.summary.prompts = feed.prompts
         return feed
 
@@ -142,7 +151,7 @@ class _Run:
                 self.summary.exit = Exit.REJECTS
 
 
-class _VersionRun(_Run):
+class _VersionRun(Run):
     """Writes versions: staged partition by partition, published when whole."""
 
     def run(self) -> None:
@@ -173,7 +182,7 @@ class _VersionRun(_Run):
         for name, version in found.items():
             newest = versions.latest(self.config.output_path, name)
             if newest is None or newest.path != version.path:
-                make_latest(self.config.output_path, self.config.name, SHAPES, version)
+                make_latest(self.config.output_path, self.config.name, shapes(), version)
 
     def _published(self) -> dict[str, Version]:
         """The steps that have a version which is just what this run would make: not always the newest."""
@@ -192,7 +201,7 @@ class _VersionRun(_Run):
         names = [step.name for step in steps]
         job = fingerprint([self.lineages[name].fingerprint for name in names])
         staging = Staging(self._staging / job[:16], names, self.layout)
-        return Publisher(self.config.output_path, self.config.name, staging, feed, SHAPES)
+        return Publisher(self.config.output_path, self.config.name, staging, feed, shapes())
 
     def _row_wise(self, feed: Feed) -> bool:
         publisher = self._publisher(feed, self.row_wise)
@@ -207,7 +216,7 @@ class _VersionRun(_Run):
         if self.row_wise:
             version = versions.latest(self.config.output_path, "label-pairs")
             assert version is not None  # published a moment ago
-            feed = from_version(version, SHAPES["label-pairs"], None)
+            feed = from_version(version, shapes()["label-pairs"], None)
         publisher = self._publisher(feed, [step])
         report, made = tables.debiased(step, feed)
         tables.stage_table(publisher.staging, step.name, made)
@@ -227,7 +236,7 @@ class _VersionRun(_Run):
             self.summary.pruned += versions.prune(self.config.output_path, step.name, self.options.keep or 1)
 
 
-class _StreamRun(_Run):
+class _StreamRun(Run):
     """Writes the last step's rows to a stream, in input order; nothing is versioned."""
 
     def run(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cai_cli.records import Chain, Pair, Preference, Rejected, Round, Sample, Turn, Vote
+from cai_cli.records import Chain, Critique, Expanded, Pair, Preference, Rejected, Round, Sample, Score, Scored, Turn, Vote
 from cai_cli.reports.word_diff import word_diff
 from cai_cli.visible import on_one_line, visible
 
@@ -28,8 +28,11 @@ def heading(title: str) -> RenderableType:
     return Rule(Text(on_one_line(title), "bold"), align="left", style="dim")
 
 
-def story(row: Sample | Pair, marked: bool) -> Story:
+def story(row: Sample | Pair | Expanded, marked: bool) -> Story:
     """All that is known of a row. `marked`: changes are marked by signs, since there is no colour."""
+    if isinstance(row, Expanded):
+        yield from _expanded(row)
+        return
     yield from _asked(row)
     if isinstance(row, Pair):
         yield from _pair(row)
@@ -69,6 +72,17 @@ def _turn(turn: Turn) -> RenderableType:
     return Group(_label(f"{turn.role} said", style="cyan"), _block(turn.content))
 
 
+# A new prompt.
+
+
+def _expanded(row: Expanded) -> Story:
+    yield _label("prompt", ", ".join(filter(None, (row.kind, row.topic, row.model))))
+    yield _block(row.prompt)
+    near = f"{row.nearest}, {row.similarity:.0%} alike" if row.nearest and row.similarity is not None else "nothing"
+    yield _label("nearest", near)
+    yield _label("written after", ", ".join(row.seeds))
+
+
 # A sample, and its rounds.
 
 
@@ -77,6 +91,8 @@ def _sample(row: Sample, text: str | None = None, name: str = "response") -> Sto
     flags = [flag for flag, holds in (("refused", row.refused), ("truncated", row.truncated)) if holds]
     yield _label(name, ", ".join(part for part in (row.model, tokens, *flags) if part))
     yield _block((row.response if text is None else text) or "(no text)")
+    if isinstance(row, Scored):
+        yield from _scores(row.scores, _numbers(composite=row.composite))
 
 
 def _chain(row: Chain, marked: bool) -> Story:
@@ -94,11 +110,9 @@ def _round(one: Round, current: str, marked: bool) -> Story:
     from rich.text import Text
 
     yield _label(f"round {one.round}", _numbers(severity=one.severity, quality=one.quality), "bold magenta")
+    yield from _scores(one.scores)
     for critique in one.critiques:
-        wanted = "asks for a revision" if critique.needs_revision else "asks for no revision"
-        note = ", ".join(part for part in (critique.category, _numbers(severity=critique.severity), wanted) if part)
-        yield _label(f"critique by {critique.principle}", note, "cyan")
-        yield _block("\n".join([critique.critique, *(f"- {text}" for text in critique.suggestions)]))
+        yield from _critique(critique)
     if one.accepted is None:
         yield _label("no revision yet", style="cyan")
     elif not one.revision:
@@ -107,8 +121,31 @@ def _round(one: Round, current: str, marked: bool) -> Story:
         yield _label("revision" if one.accepted else "revision, not accepted", style="cyan")
         same = one.revision.strip() == current.strip()
         yield _block(Text("(unchanged)", "dim") if same else word_diff(visible(current), visible(one.revision), marked))
+        if one.votes:
+            yield _label("votes", "a: the text before, b: the revision", "cyan")
+            yield _block(vote_table(one.votes))
         return
     yield ""
+
+
+def _critique(one: Critique) -> Story:
+    if not one.critique and one.severity is None:
+        yield _label(f"held to {one.principle}", ", ".join(part for part in (one.category, "no critique") if part), "cyan")
+        return
+    wanted = "asks for a revision" if one.needs_revision else "asks for no revision"
+    note = ", ".join(part for part in (one.category, _numbers(severity=one.severity), wanted) if part)
+    yield _label(f"critique by {one.principle}", note, "cyan")
+    yield _block("\n".join([one.critique, *(f"- {text}" for text in one.suggestions)]))
+
+
+def _scores(scores: Sequence[Score], note: str = "") -> Story:
+    """Scores side by side, and what was said of each."""
+    if not scores:
+        return
+    given = ", ".join(f"{one.criterion} {'not read' if one.score is None else f'{one.score:g}'}" for one in scores)
+    yield _label("scores", ", ".join(part for part in (given, note) if part), "cyan")
+    if said := "\n".join(f"{one.criterion}: {one.rationale}" for one in scores if one.rationale):
+        yield _block(said)
 
 
 def _numbers(**values: float | None) -> str:
@@ -126,6 +163,7 @@ def _pair(row: Pair) -> Story:
         style = {"chosen": "bold green", "rejected": "bold red"}.get(fate, "bold cyan")
         yield _label(f"response {side}{', ' + fate if fate else ''}", ", ".join(part for part in (source, gold) if part), style)
         yield _block(text)
+        yield from _scores(row.scores_a if side == "a" else row.scores_b)
     if row.votes:
         yield _label("votes")
         yield _block(vote_table(row.votes))

@@ -1,7 +1,16 @@
 """Row-wise stages. One file here is one stage; other packages add theirs by entry point (group cai.stages).
 
-A stage module has `Settings` (its section of the config), `VERSION` (raised when what it makes changes), `SHAPE` (the rows
-it makes) and one class whose instances turn a row into a flow.
+A stage module has
+    Settings   its section of the config
+    VERSION    raised when what it makes changes
+    SHAPE      the rows it makes
+    READS      the stages whose rows it takes, the one it takes them from first of all at the front ("prompts": the input's
+               conversations, "pairs": the input's pairs). Empty: no part of a run, it has a verb of its own.
+    build      (Parts) -> the stage: a callable that turns a row into a flow, which returns a row or a list of rows
+and may have
+    FEEDS      the stages that are to take its rows before all others
+    TAKES      the record it reads rows as, where `-i` gives them; without it a Sample, or a Chain where there are rounds
+The callable may have `gather(rows) -> (rows, left)`: what it works on, made of the rows of one prompt, and what is left out.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -11,17 +11,23 @@ from pydantic import Field
 
 from cai_cli import prompts
 from cai_cli.constitution import Constitution, How, Principle
-from cai_cli.errors import Reject
-from cai_cli.flow import Flow, Model, Request, ask_whole, together
+from cai_cli.errors import Fix, Reject
+from cai_cli.exemplars import SEVERITIES as WORDS
+from cai_cli.exemplars import Exemplar
+from cai_cli.flow import Flow, Model, Request, ask_whole, together, value_of
+from cai_cli.parts import Parts
 from cai_cli.prompts import Template
 from cai_cli.records import Chain, Round, Sample, Turn
 from cai_cli.records import Critique as Finding
+from cai_cli.scoring import Scorer, scorer_of
 from cai_cli.settings import ModelSection, Section, Share, Text
 
-VERSION = 1
+VERSION = 2
 SHAPE = Chain
+READS = ("generate",)
+AGAIN = "revise"  # further rounds read what it wrote
 
-SEVERITIES = {"none": 0.0, "minor": 0.3, "moderate": 0.6, "severe": 0.9}
+SEVERITIES = dict(zip(WORDS, (0.0, 0.3, 0.6, 0.9), strict=True))
 CATEGORY_WEIGHTS = {"harmlessness": 2.0, "honesty": 1.5, "helpfulness": 1.0}  # in `quality`; any other category: 1
 
 _TEXTS = {"type": "array", "items": {"type": "string"}}
@@ -34,13 +40,18 @@ class Settings(Section):
     """The section `critique`."""
 
     template: Text = "general"
-    """What the critic is asked: general (with a severity), paper (free text), or a template of your own."""
+    """What the critic is asked: general, safety_focused, helpfulness_focused, honesty_focused (all with a severity), paper (free
+    text), or a template of your own."""
+    exemplars: Annotated[int, Field(ge=0)] = 0
+    """Worked cases put before the question. They help small models most, and cost their tokens with every question."""
+    exemplar_file: Text = "general"
+    """Where they come from: general (shipped), or a YAML file of your own."""
     principles: Annotated[int, Field(ge=0)] = 1
     """Principles a response is held to in each round. 0: the built-in one, helpful, harmless and honest."""
     pick: How = "weighted"
     """How they are picked: weighted, uniform, in_order (the next ones each round), or all."""
-    scores: Literal["off"] = "off"
-    """Scores of the rounds. Only off, as yet; `cai score` rates samples."""
+    scores: Literal["off", "per_round"] = "off"
+    """per_round: score the text of each round, too, on the criteria of the section `score`."""
     needs_revision_above: Share = 0.3
     """A critique asks for a revision when its severity is above this: none 0, minor .3, moderate .6, severe .9."""
     primary_above: Share = 0.5
@@ -55,7 +66,8 @@ class Settings(Section):
 class Critique:
     """Critique the current response against each principle picked for the round.
 
-    Takes: Sample   Gives: it with an open round; unchanged if it is finished or has one   Asks: one a principle
+    Takes: Sample   Gives: it with an open round; unchanged if it is finished or has one
+    Asks: one a principle, and one a criterion where rounds are scored
     Rejects: refused, truncated, no_severity, empty_response, and what `ask` rejects
     Source: Bai et al. 2022, arXiv 2212.08073, section 3.1 (severity, quotes and suggestions are ours)
     """
@@ -65,7 +77,8 @@ class Critique:
     template: Template
     model: Model
     seed: int
-    retry_truncated: bool = False
+    exemplars: tuple[Exemplar, ...] = ()
+    scorer: Scorer | None = None
 
     def __call__(self, sample: Sample) -> Flow[Chain]:
         chain = Chain.begin(sample)
@@ -75,14 +88,16 @@ class Critique:
             return _without_response(chain)
         number = len(chain.rounds) + 1
         picked = self.constitution.pick(self.settings.pick, self.settings.principles, self.seed, chain.id, number)
-        findings = yield from together(self._find(chain, number, principle) for principle in picked)
-        critiques = [_value(finding) for finding in findings]
-        return chain.with_open(_round(number, critiques, self.settings.primary_above))
+        asked: list[Flow[Any]] = [self._find(chain, number, principle) for principle in picked]
+        if self.scorer:
+            asked.append(self.scorer(chain.id, chain.messages, chain.response, number))
+        answers = [value_of(outcome) for outcome in (yield from together(asked))]
+        opened = _round(number, answers[: len(picked)], self.settings.primary_above)
+        return chain.with_open(replace(opened, scores=answers[-1]) if self.scorer else opened)
 
     def _find(self, chain: Chain, number: int, principle: Principle) -> Flow[Finding]:
-        ask_once = functools.partial(ask_whole, retry_truncated=self.retry_truncated)
         request = self._question(chain, number, principle)
-        reply, value = yield from prompts.ask_readable(ask_once, request, self._read)
+        reply, value = yield from prompts.ask_readable(ask_whole, request, self._read)
         if reply.refused or reply.truncated:
             raise Reject("refused" if reply.refused else "truncated", f"the critique by '{principle.name}'")
         if value is None:
@@ -92,16 +107,36 @@ class Critique:
     def _question(self, chain: Chain, number: int, principle: Principle) -> Request:
         conversation = prompts.transcript(chain.messages)
         nonce = prompts.nonce((conversation, chain.response), self.seed, chain.id, "critique", number)
-        text = self.template.fill(
+        turns = (*self._worked(), Turn(role="user", content=self._fill(conversation, chain.response, principle, nonce)))
+        schema = _SCHEMA if self.template.reply == "json" else None
+        return Request(model=self.model, messages=turns, schema=schema, stage="critique", row=chain.id)
+
+    def _fill(self, conversation: str, response: str, principle: Principle, nonce: str) -> str:
+        return self.template.fill(
             conversation=prompts.fenced("conversation", nonce, conversation), nonce=nonce,
-            response=prompts.fenced("response", nonce, chain.response), max_suggestions=self.settings.max_suggestions,
+            response=prompts.fenced("response", nonce, response), max_suggestions=self.settings.max_suggestions,
             principle=principle.name, category=principle.category, description=principle.description,
             critique_prompt=principle.critique_prompt, examples=principle.examples,
         )  # fmt: skip
-        schema = _SCHEMA if self.template.reply == "json" else None
-        return Request(
-            model=self.model, messages=(Turn(role="user", content=text),), schema=schema, stage="critique", row=chain.id
-        )
+
+    def _worked(self) -> Iterator[Turn]:
+        """The exemplars as turns, the same ones before every question, so that servers can keep them in their cache."""
+        for n, exemplar in enumerate(self.exemplars):
+            conversation = prompts.transcript(exemplar.conversation)
+            nonce = prompts.nonce((conversation, exemplar.response), self.seed, "exemplar", "critique", n)
+            held = Principle(
+                name=exemplar.principle or "the principle", category="", description=exemplar.request,
+                critique_prompt=exemplar.request, revision_prompt="",
+            )  # fmt: skip
+            yield Turn(role="user", content=self._fill(conversation, exemplar.response, held, nonce))
+            yield Turn(role="assistant", content=self._answer(exemplar))
+
+    def _answer(self, exemplar: Exemplar) -> str:
+        if self.template.reply != "json":
+            return exemplar.critique
+        parts = {"critique": exemplar.critique, "severity": exemplar.severity, "quotes": exemplar.quotes,
+                 "suggestions": exemplar.suggestions}  # fmt: skip
+        return json.dumps(parts, ensure_ascii=False)
 
     def _read(self, text: str) -> dict[str, Any] | None:
         """Never searched for in prose: "none of this is severe" names two severities and means neither."""
@@ -127,12 +162,6 @@ def _without_response(chain: Chain) -> Chain:
     return replace(chain, stopped_by="refused")
 
 
-def _value(finding: Finding | Reject) -> Finding:
-    if isinstance(finding, Reject):
-        raise finding
-    return finding
-
-
 def _round(number: int, critiques: Sequence[Finding], primary_above: float) -> Round:
     known = [(critique, critique.severity) for critique in critiques if critique.severity is not None]
     if not known:
@@ -143,3 +172,18 @@ def _round(number: int, critiques: Sequence[Finding], primary_above: float) -> R
         round=number, critiques=tuple(critiques), severity=max(severity for _, severity in known), quality=round(quality, 6),
         primary_issues=tuple(critique.principle for critique, severity in known if severity > primary_above),
     )  # fmt: skip
+
+
+def build(parts: Parts) -> Critique:
+    """Raises: Fix: a template, exemplars or a constitution that cannot be used"""
+    settings: Settings = parts.settings
+    template = parts.template(settings.template, "critique")
+    exemplars = parts.exemplars(settings.exemplar_file, "critique", settings.exemplars)
+    if template.reply == "json" and any(not exemplar.severity for exemplar in exemplars):
+        raise Fix(
+            f"critique: exemplars '{settings.exemplar_file}' have no severity, which the template '{settings.template}' asks for",
+            "use them with the template paper, or give each a severity",
+        )
+    scorer = scorer_of(parts, "critique") if settings.scores == "per_round" else None
+    constitution = parts.principles(needed=settings.principles > 0)
+    return Critique(settings, constitution, template, parts.model(), parts.seed, exemplars, scorer)

@@ -8,11 +8,13 @@ from pydantic import Field, field_validator
 
 from cai_cli.errors import Reject
 from cai_cli.flow import FRESH, Flow, Model, Reply, Request, ask_whole, together
+from cai_cli.parts import Parts
 from cai_cli.records import Prompt, Rejected, Sample, rejected
 from cai_cli.settings import Count, ModelSection, Section
 
 VERSION = 1
 SHAPE = Sample
+READS = ("prompts",)
 
 
 class Settings(Section):
@@ -45,7 +47,6 @@ class Generate:
 
     settings: Settings
     model: Model
-    retry_truncated: bool = False
     draw_offset: int = 0
 
     def __call__(self, prompt: Prompt) -> Flow[list[Sample | Rejected]]:
@@ -67,7 +68,7 @@ class Generate:
             stage="generate",
             row=row_id,
         )
-        reply = yield from ask_whole(request, self.retry_truncated)
+        reply = yield from ask_whole(request)
         return _row(prompt, row_id, system, n, reply, self.model.name)
 
 
@@ -79,3 +80,7 @@ def _row(prompt: Prompt, row_id: str, system: str, n: int, reply: Reply, asked: 
         # Cached ones count: whether a prefix was cached hangs on what else ran, and a row must not.
         tokens_in=reply.tokens_in + reply.tokens_cache_read + reply.tokens_cache_write,
     )  # fmt: skip
+
+
+def build(parts: Parts) -> Generate:
+    return Generate(parts.settings, parts.model(), parts.draw_offset)

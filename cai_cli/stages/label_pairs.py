@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from cai_cli import chance, prompts, votes
+from cai_cli import chance, votes
 from cai_cli.constitution import Constitution, Criterion
-from cai_cli.errors import Reject
-from cai_cli.flow import FRESH, Flow, Model, Request, ask_whole, together
-from cai_cli.prompts import Template
-from cai_cli.records import Chain, Pair, Sample, Turn, Vote
-from cai_cli.settings import Count, ModelSection, Section, Text
+from cai_cli.errors import Fix, Reject
+from cai_cli.flow import Flow, together, value_of
+from cai_cli.judging import ORDERS, Judge, soft_labelers
+from cai_cli.parts import Parts
+from cai_cli.records import Chain, Order, Pair, Sample, Vote
+from cai_cli.scoring import Scorer, scorer_of
+from cai_cli.settings import Count, Labeler, ModelSection, Section, Share, Text
 
-VERSION = 1
+VERSION = 2
 SHAPE = Pair
-
-# Several sets, drawn by pair and order: a judge's liking for a letter then averages out, and "choose A" in a response is void.
-LABELS = (("A", "B"), ("1", "2"), ("K", "M"), ("P", "Q"), ("X", "Y"), ("north", "south"))
-_ORDERS = ("ab", "ba")
-_P_FIRST = {"first": 1.0, "second": 0.0, "tie": 0.5}
-
-
-class Labeler(Section):
-    """One judge of a panel."""
-
-    name: Text
-    """Its name in votes and bias reports."""
-    model: ModelSection | None = None
-    """Keys that override the stage's model for this judge."""
+READS = ("revise", "generate")
 
 
 class Settings(Section):
@@ -53,8 +40,16 @@ class Settings(Section):
     """Votes by each labeler, criterion and order."""
     reasoning: bool = True
     """Let the judge weigh both responses in writing before its verdict."""
-    scores: Literal[False] = False
-    """Scores of both responses. Only false, as yet."""
+    confidence: Literal["number", "words"] = "number"
+    """How sure the judge is, where the server tells no log-probabilities: a probability, or high, medium, low (.9, .75, .6)."""
+    clamp: list[Share] | None = Field(None, min_length=2, max_length=2)
+    """Keep probabilities in this range where the judge reasons first, which drives them to 0 and 1: [0.4, 0.6] in the paper."""
+    exemplars: Annotated[int, Field(ge=0)] = 0
+    """Worked cases put before the question, the right answer as often first as second."""
+    exemplar_file: Text = "general"
+    """Where they come from: general (shipped), or a YAML file of your own."""
+    scores: bool = False
+    """Score both responses, too, on the criteria of the section `score`."""
     adaptive: Literal[False] = False
     """Ask more where votes disagree. Only false, as yet."""
     max_pairs: Count | None = None
@@ -64,29 +59,19 @@ class Settings(Section):
     model: ModelSection | None = None
     """Keys that override the top-level `model` here."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
-    labeler: str
-    criterion: str
-    order: str
-    draw: int
-    labels: tuple[str, str]  # of the first and of the second shown
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    winner: str  # first | second | tie
-    confidence: float | None  # in [.5, 1]; None: a bare verdict
-    rationale: str
+    @field_validator("clamp")
+    @classmethod
+    def _around_half(cls, clamp: list[float] | None) -> list[float] | None:
+        if clamp is not None and not clamp[0] < 0.5 < clamp[1]:
+            raise ValueError("must have .5 between its ends, as in [0.4, 0.6]")
+        return clamp
 
 
 @dataclass(frozen=True, slots=True)
 class LabelPairs:
     """Ask every labeler which response is better, by each criterion drawn for the pair, in both orders.
 
-    Takes: Pair   Gives: it with votes, pooled   Asks: labelers x principles x orders x votes
+    Takes: Pair   Gives: it with votes, pooled   Asks: labelers x principles x orders x votes, and scores where they are wanted
     Rejects: no_verdict (every vote abstained), and what `ask` rejects
     Source: Bai et al. 2022, arXiv 2212.08073, section 4.1 (a principle drawn per comparison);
             Lee et al. 2023, arXiv 2309.00267 (both orders)
@@ -94,17 +79,23 @@ class LabelPairs:
 
     settings: Settings
     constitution: Constitution
-    template: Template
-    labelers: Sequence[tuple[str, Model]]
+    judges: Sequence[Judge]
     seed: int
-    draw_offset: int = 0
-    retry_truncated: bool = False
+    scorer: Scorer | None = None
 
-    def pairs_of(self, samples: Sequence[Sample]) -> tuple[list[Pair], Counter[str]]:
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Where its pairs come from."""
+        return ("pairs",) if self.settings.pairs == "given" else READS
+
+    def gather(self, samples: Sequence[Any]) -> tuple[list[Pair], Counter[str]]:
         """The pairs to judge among the samples of one prompt, and how many candidates are left out, by reason.
 
-        Left out: no_text (a refusal without words), truncated, identical, over_max_pairs. Given pairs are not made of samples.
+        Left out: no_text (a refusal without words), truncated, identical, over_max_pairs, no_partner (a single response).
+        Given pairs are judged as they are.
         """
+        if self.settings.pairs == "given":
+            return list(samples), Counter()
         pairs, left = list[Pair](), Counter[str]()
         for pair, truncated in self._candidates(samples):
             if reason := _incomparable(pair, truncated):
@@ -114,6 +105,8 @@ class LabelPairs:
         drawn = self._drawn(pairs)
         if len(drawn) < len(pairs):
             left["over_max_pairs"] = len(pairs) - len(drawn)
+        if samples and not drawn and not left:
+            left["no_partner"] = 1
         return drawn, left
 
     def _candidates(self, samples: Sequence[Sample]) -> Iterator[tuple[Pair, bool]]:
@@ -131,120 +124,39 @@ class LabelPairs:
         return [pair for pair in pairs if pair.id in kept]
 
     def __call__(self, pair: Pair) -> Flow[Pair]:
-        outcomes = yield from together(self._vote(question) for question in self._questions(pair))
-        given = tuple(_value(outcome) for outcome in outcomes)
-        soft = _soft(given)
-        p_a = votes.pool(given, soft=soft)
-        if p_a is None:
-            raise Reject("no_verdict", f"{len(given)} votes, all abstentions")
-        return replace(
-            pair, votes=given, p_a=p_a, preference=votes.preference_of(p_a), confidence=max(p_a, 1 - p_a),
-            consistent=votes.consistent(given, soft),
-        )  # fmt: skip
+        asked: list[Flow[Any]] = [
+            judge.vote(pair, criterion, order, draw) for judge, criterion, draw, order in self._questions(pair)
+        ]
+        texts = (pair.response_a, pair.response_b) if self.scorer else ()
+        scoring = [self.scorer(pair.id, pair.messages, text, n) for n, text in enumerate(texts) if self.scorer]
+        answers: list[Any] = [value_of(outcome) for outcome in (yield from together([*asked, *scoring]))]
+        given: list[Any] = answers[: len(asked)]
+        judged = _judged(pair, tuple(given))
+        return replace(judged, scores_a=answers[-2], scores_b=answers[-1]) if self.scorer else judged
 
-    def _questions(self, pair: Pair) -> Iterator[_Question]:
+    def _questions(self, pair: Pair) -> Iterator[tuple[Judge, Criterion, int, Order]]:
         criteria = self.constitution.pick_preferences("weighted", self.settings.principles, self.seed, pair.id, 1)
-        for labeler, model in self.labelers:
+        for judge in self.judges:
             for criterion, draw in itertools.product(criteria, range(self.settings.votes)):
-                for order in self._orders(pair, labeler, draw):
-                    labels = _labels(self.seed, pair.id, order)
-                    request = self._request(pair, criterion, order, labels, model, draw)
-                    yield _Question(
-                        labeler=labeler, criterion=criterion.name, order=order, draw=draw, labels=labels, request=request
-                    )  # fmt: skip
+                for order in self._orders(pair, judge.name, draw):
+                    yield judge, criterion, draw, order
 
-    def _orders(self, pair: Pair, labeler: str, draw: int) -> Sequence[str]:
+    def _orders(self, pair: Pair, labeler: str, draw: int) -> Sequence[Order]:
         if self.settings.orders == "both":
-            return _ORDERS
-        return (chance.choose(_ORDERS, self.seed, pair.id, labeler, draw, "order"),)
-
-    def _request(self, pair: Pair, criterion: Criterion, order: str, labels: tuple[str, str], model: Model, draw: int) -> Request:
-        texts = (pair.response_a, pair.response_b) if order == "ab" else (pair.response_b, pair.response_a)
-        conversation = prompts.transcript(pair.messages)
-        nonce = prompts.nonce((conversation, *texts), self.seed, pair.id, "label", order)
-        first, second = (prompts.fenced(f"response-{label}", nonce, text) for label, text in zip(labels, texts, strict=True))
-        question = self.template.fill(
-            conversation=prompts.fenced("conversation", nonce, conversation), nonce=nonce, first=first, second=second,
-            first_label=labels[0], second_label=labels[1], criterion=criterion.text, category=criterion.category,
-            reasoning=self.settings.reasoning,
-        )  # fmt: skip
-        return Request(
-            model=model, messages=(Turn(role="user", content=question),), schema=self._schema(labels),
-            draw=self.draw_offset * FRESH + draw, stage="label-pairs", row=pair.id,
-        )  # fmt: skip
-
-    def _schema(self, labels: tuple[str, str]) -> dict[str, Any] | None:
-        return verdict_schema(labels, self.settings.reasoning) if self.template.reply == "json" else None
-
-    def _vote(self, question: _Question) -> Flow[Vote]:
-        read = functools.partial(read_verdict, labels=question.labels, schema=question.request.schema)
-        ask_once = functools.partial(ask_whole, retry_truncated=self.retry_truncated)
-        _, verdict = yield from prompts.ask_readable(ask_once, question.request, read)
-        vote = Vote(labeler=question.labeler, principle=question.criterion, order=question.order, draw=question.draw)
-        return cast(vote, verdict) if verdict else vote
+            return ORDERS
+        return (chance.choose(ORDERS, self.seed, pair.id, labeler, draw, "order"),)
 
 
-def verdict_schema(labels: tuple[str, str], reasoning: bool) -> dict[str, Any]:
-    """The schema of a verdict. The reasoning comes first: written after the verdict it would only defend it."""
-    parts: dict[str, Any] = {"reasoning": {"type": "string"}} if reasoning else {}
-    parts |= {"verdict": {"type": "string", "enum": [*labels, "tie"]}, "confidence": {"type": "number"}}
-    return prompts.schema(**parts)
-
-
-def read_verdict(text: str, labels: tuple[str, str], schema: Mapping[str, Any] | None) -> _Verdict | None:
-    """Read a structured verdict or, where the reply is no JSON, a bare one in its last line; None: neither.
-
-    What begins as JSON is read as JSON only, so that nothing behind an object can overrule it.
-    """
-    if not text.lstrip().startswith("{"):
-        return _last_line(text, labels)
-    value = prompts.structured(text, schema) if schema else None
-    if value is None or not 0.5 <= value["confidence"] <= 1:
-        return None
-    return _Verdict(_winner(value["verdict"], labels), float(value["confidence"]), value.get("reasoning", "").strip())
-
-
-_MENTION = re.compile(r"verdict[\"'*_`]*\s*:", re.IGNORECASE)
-
-
-def _last_line(text: str, labels: tuple[str, str]) -> _Verdict | None:
-    """The strict grammar: the last line is `Verdict: LABEL`, spelled exactly so, and no other verdict stands before it."""
-    before, _, line = text.rstrip().rpartition("\n")
-    given = line.removeprefix("Verdict: ")
-    if given == line or given not in (*labels, "tie") or _MENTION.search(before):
-        return None
-    return _Verdict(_winner(given, labels), None, before.strip())
-
-
-def _winner(verdict: str, labels: tuple[str, str]) -> str:
-    return {labels[0]: "first", labels[1]: "second"}.get(verdict, "tie")
-
-
-def cast(vote: Vote, verdict: _Verdict) -> Vote:
-    """A verdict about what was shown first becomes a vote about a."""
-    p_first = _P_FIRST[verdict.winner]
-    if verdict.confidence is not None and verdict.winner != "tie":
-        p_first = verdict.confidence if verdict.winner == "first" else 1 - verdict.confidence
-    p_a = round(p_first if vote.order == "ab" else 1 - p_first, 9)  # 1 - .8 is .19999999999999996
-    sides = {"first": vote.order[0], "second": vote.order[1], "tie": "tie"}
-    return replace(vote, verdict=sides[verdict.winner], p_a=p_a, confidence=verdict.confidence, rationale=verdict.rationale)
-
-
-def _soft(given: Sequence[Vote]) -> set[str]:
-    """The labelers that gave probabilities here: each verdict with a confidence, and not all of them certain."""
-    bare = {vote.labeler for vote in given if vote.p_a is not None and vote.confidence is None}
-    return {vote.labeler for vote in given if vote.p_a is not None and not votes.is_bare(vote.p_a)} - bare
-
-
-def _value(vote: Vote | Reject) -> Vote:
-    if isinstance(vote, Reject):
-        raise vote
-    return vote
-
-
-def _labels(seed: int, row_id: str, order: str) -> tuple[str, str]:
-    first, second = chance.choose(LABELS, seed, row_id, order, "labels")
-    return (first, second) if chance.unit(seed, row_id, order, "flip") < 0.5 else (second, first)
+def _judged(pair: Pair, given: tuple[Vote, ...]) -> Pair:
+    """A pair with its votes pooled. A conflict of bare verdicts is a tie, never settled by a coin."""
+    soft = soft_labelers(given)
+    p_a = votes.pool(given, soft=soft)
+    if p_a is None:
+        raise Reject("no_verdict", f"{len(given)} votes, all abstentions")
+    return replace(
+        pair, votes=given, p_a=p_a, preference=votes.preference_of(p_a), confidence=max(p_a, 1 - p_a),
+        consistent=votes.consistent(given, soft),
+    )  # fmt: skip
 
 
 def _pair(m: Sample, n: Sample) -> Pair:
@@ -278,3 +190,32 @@ def _revision_pair(chain: Chain, seed: int) -> Pair:
         prompt=chain.prompt, kind=chain.kind, meta=chain.meta, response_a=response_a, response_b=response_b, source_a=source_a,
         source_b=source_b,
     )  # fmt: skip
+
+
+def build(parts: Parts) -> LabelPairs:
+    """Raises: Fix: a template, exemplars or a constitution that cannot be used, or two labelers that are one"""
+    settings: Settings = parts.settings
+    listed = settings.labelers or [Labeler(name="main")]
+    template = parts.template(settings.template, "label")
+    exemplars = parts.exemplars(settings.exemplar_file, "label", settings.exemplars)
+    judges = [
+        Judge(
+            name=one.name, model=parts.model(one.model, role=one.name), template=template, seed=parts.seed,
+            draw_offset=parts.draw_offset, reasoning=settings.reasoning, words=settings.confidence == "words",
+            clamp=(settings.clamp[0], settings.clamp[1]) if settings.clamp else None, exemplars=exemplars,
+        )
+        for one in listed
+    ]  # fmt: skip
+    _refuse_copies(judges)
+    scorer = scorer_of(parts, "label-pairs") if settings.scores else None
+    return LabelPairs(settings, parts.principles(needed=settings.principles > 0), judges, parts.seed, scorer)
+
+
+def _refuse_copies(judges: Sequence[Judge]) -> None:
+    """Two labelers that ask the very same thing are one, bought once: copies of a vote, not a panel."""
+    for one, other in itertools.combinations(judges, 2):
+        if (one.model.provider, one.model.name, one.model.params) == (other.model.provider, other.model.name, other.model.params):
+            raise Fix(
+                f"label_pairs: labelers '{one.name}' and '{other.name}' ask the same model with the same settings",
+                "give one another model, or raise label_pairs.votes to ask one model more often",
+            )

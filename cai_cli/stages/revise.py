@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cai_cli import prompts
-from cai_cli.constitution import Constitution
-from cai_cli.errors import Reject
-from cai_cli.flow import Flow, Model, Request, ask_whole
+from cai_cli import prompts, votes
+from cai_cli.constitution import Constitution, How
+from cai_cli.errors import Fix, Reject
+from cai_cli.exemplars import Exemplar
+from cai_cli.flow import Flow, Model, Request, ask_whole, together, value_of
+from cai_cli.judging import ORDERS, Judge, soft_labelers
+from cai_cli.parts import Parts
 from cai_cli.prompts import Template
-from cai_cli.records import Chain, Critique, Round, Turn
-from cai_cli.settings import Count, ModelSection, Section, Share, Text
+from cai_cli.records import Chain, Critique, Pair, Round, Sample, Turn
+from cai_cli.settings import Count, Labeler, ModelSection, Section, Share, Text
 
-VERSION = 1
+VERSION = 2
 SHAPE = Chain
-
-MINOR = 0.2  # critiques of at most this severity are not handed to the reviser beside worse ones
+READS = ("critique",)
+TAKES = Chain
 
 
 class Stop(Section):
@@ -39,27 +43,43 @@ class Settings(Section):
     """The section `revise`."""
 
     template: Text = "general"
-    """What the reviser is asked: general, or a template of your own."""
+    """What the reviser is asked: general, direct (where critique is off), or a template of your own.
+    Default: the one that fits."""
     rounds: Count = 2
     """Rounds of critique and revision, at most."""
     stop: Stop = Stop()
     """When to stop earlier."""
-    accept: Literal["always"] = "always"
-    """Which revisions become the response. Only always, as yet."""
-    labeler: None = None
-    """Reserved for who judges revisions; only null, as yet."""
+    handed_above: Share = 0.2
+    """Critiques of a severity above this are handed to the reviser; where none is, all are."""
+    accept: Literal["always", "if_preferred"] = "always"
+    """Which revisions become the response: always, or if_preferred: a labeler compares both texts, in both orders."""
+    ties: Literal["by_severity", "revision", "original"] = "by_severity"
+    """What stays where the labeler prefers neither. by_severity: the revision, unless the round's severity is below
+    tie_severity."""
+    tie_severity: Share = 0.3
+    """See ties."""
+    labeler: Labeler | None = None
+    """Who compares the texts for if_preferred. Default: one called main, with the top-level model."""
+    principles: Annotated[int, Field(ge=1)] = 1
+    """Where critique is off: how many principles a round revises by."""
+    pick: How = "weighted"
+    """Where critique is off: how they are picked, as in critique."""
+    exemplars: Annotated[int, Field(ge=0)] = 0
+    """Worked cases put before the question."""
+    exemplar_file: Text = "general"
+    """Where they come from: general (shipped), or a YAML file of your own."""
     model: ModelSection | None = None
     """Keys that override the top-level `model` here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revise:
-    """Rewrite a response to answer its critiques.
+    """Rewrite a response to answer its critiques or, where critique is off, to meet principles drawn for it.
 
-    Takes: Chain with an open round   Gives: it with that round closed; unchanged if none is open
-    Asks: 1, or 0 where a stop rule holds
-    Rejects: refused, truncated, empty_revision, unknown_principle, and what `ask` rejects
-    Source: Bai et al. 2022, arXiv 2212.08073, section 3.1 (the stop rules are ours)
+    Takes: Chain with an open round   Gives: it with that round closed; unchanged if none is open. Direct: Sample, all its rounds
+    Asks: 1, or 0 where a stop rule holds; 2 more where a labeler decides
+    Rejects: refused, truncated, empty_revision, unknown_principle, no_verdict, and what `ask` rejects
+    Source: Bai et al. 2022, arXiv 2212.08073, section 3 (3.1: the loop; direct revisions too; the stop rules are ours)
     """
 
     settings: Settings
@@ -67,44 +87,118 @@ class Revise:
     template: Template
     model: Model
     seed: int
-    retry_truncated: bool = False
+    direct: bool = False
+    exemplars: tuple[Exemplar, ...] = ()
+    judge: Judge | None = None
 
-    def __call__(self, chain: Chain) -> Flow[Chain]:
-        opened = chain.open_round
-        if opened is None:
-            return chain
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Whose rows it takes."""
+        return ("generate",) if self.direct else READS
+
+    def __call__(self, sample: Sample) -> Flow[Chain]:
+        chain = Chain.begin(sample)
+        if not self.direct:
+            return (yield from self._round(chain)) if chain.open_round else chain
+        if not chain.response.strip():
+            return _without_response(chain)
+        while not chain.stopped_by:
+            chain = yield from self._round(chain if chain.open_round else self._opened(chain))
+        return chain
+
+    def _opened(self, chain: Chain) -> Chain:
+        """A round without a critique: only the principles that the revision is to meet."""
+        number = len(chain.rounds) + 1
+        picked = self.constitution.pick(self.settings.pick, self.settings.principles, self.seed, chain.id, number)
+        held = tuple(Critique(principle=one.name, category=one.category, critique="") for one in picked)
+        return chain.with_open(Round(round=number, critiques=held))
+
+    def _round(self, chain: Chain) -> Flow[Chain]:
+        opened = chain.rounds[-1]
         before = chain.rounds[-2] if len(chain.rounds) > 1 else None
         if rule := stopped_by(self.settings.stop, opened, before):
             return chain.with_closed(replace(opened, accepted=False), rule)
-        request, nonce = self._question(chain, opened)
-        reply = yield from ask_whole(request, self.retry_truncated)
+        request, nonce = self.question(chain)
+        reply = yield from ask_whole(request)
         if reply.refused or reply.truncated:
             raise Reject("refused" if reply.refused else "truncated", f"the revision of round {opened.round}")
-        revision = clean(reply.text, nonce, chain.response)
-        return chain.with_closed(replace(opened, revision=revision, accepted=True), self._end(chain, revision))
+        closed = replace(opened, revision=clean(reply.text, nonce, chain.response), accepted=True)
+        if self.judge is not None and closed.revision != chain.response.strip():
+            closed = yield from self._compared(self.judge, chain, closed)
+        return chain.with_closed(closed, self._end(chain, closed.revision))
+
+    def _compared(self, judge: Judge, chain: Chain, closed: Round) -> Flow[Round]:
+        """The round with the votes of both orders, and with their verdict on the revision."""
+        pair = Pair(
+            id=f"{chain.id}-round-{closed.round}", prompt_id=chain.prompt_id, messages=chain.messages, prompt=chain.prompt,
+            response_a=chain.response, response_b=closed.revision,
+        )  # fmt: skip
+        (criterion,) = self.constitution.pick_preferences("weighted", 1, self.seed, chain.id, closed.round)
+        outcomes = yield from together(judge.vote(pair, criterion, order, 0) for order in ORDERS)
+        given = tuple(value_of(outcome) for outcome in outcomes)
+        p_a = votes.pool(given, soft=soft_labelers(given))
+        if p_a is None:
+            raise Reject("no_verdict", f"whether to accept the revision of round {closed.round}")
+        return replace(closed, votes=given, accepted=self._accepts(votes.preference_of(p_a), closed.severity))
+
+    def _accepts(self, preferred: str, severity: float | None) -> bool:
+        if preferred != "tie" or self.settings.ties != "by_severity":
+            return preferred == "b" or (preferred == "tie" and self.settings.ties == "revision")
+        return severity is None or severity >= self.settings.tie_severity
 
     def _end(self, chain: Chain, revision: str) -> str:
         if revision == chain.response.strip():
             return "unchanged"
         return "rounds" if len(chain.rounds) >= self.settings.rounds else ""
 
-    def _question(self, chain: Chain, opened: Round) -> tuple[Request, str]:
-        conversation, critiques = prompts.transcript(chain.messages), _handed(opened)
-        texts = [_text(critique) for critique in critiques]
-        nonce = prompts.nonce((conversation, chain.response, *texts), self.seed, chain.id, "revise", opened.round)
+    def question(self, chain: Chain) -> tuple[Request, str]:
+        """The request that closes the open round, as it is sent, and the digits of its fences."""
+        opened = chain.rounds[-1]
+        critiques = self._handed(opened)
+        requests = list(dict.fromkeys(self._revision_prompt(critique.principle) for critique in critiques))
+        texts = [text for critique in critiques if (text := _text(critique))]
+        fixed = (self.seed, chain.id, "revise", opened.round)
+        asked, nonce = self._fill(chain.messages, chain.response, texts, requests, fixed)
+        turns = (*self._worked(), Turn(role="user", content=asked))
+        return Request(model=self.model, messages=turns, stage="revise", row=chain.id), nonce
+
+    def _fill(
+        self, messages: Sequence[Turn], response: str, critiques: Sequence[str], requests: Sequence[str], key: Sequence[object]
+    ) -> tuple[str, str]:
+        conversation = prompts.transcript(messages)
+        nonce = prompts.nonce((conversation, response, *critiques), *key)
         text = self.template.fill(
             conversation=prompts.fenced("conversation", nonce, conversation), nonce=nonce,
-            response=prompts.fenced("response", nonce, chain.response),
-            critiques="\n\n".join(prompts.fenced("critique", nonce, text) for text in texts),
-            revision_prompts=list(dict.fromkeys(self._revision_prompt(critique.principle) for critique in critiques)),
+            response=prompts.fenced("response", nonce, response), revision_prompts=requests,
+            critiques="\n\n".join(prompts.fenced("critique", nonce, text) for text in critiques),
         )  # fmt: skip
-        return Request(model=self.model, messages=(Turn(role="user", content=text),), stage="revise", row=chain.id), nonce
+        return text, nonce
+
+    def _worked(self) -> Iterator[Turn]:
+        """The exemplars as turns, the same ones before every question, so that servers can keep them in their cache."""
+        for n, one in enumerate(self.exemplars):
+            key = (self.seed, "exemplar", "revise", n)
+            asked, _ = self._fill(one.conversation, one.response, [] if self.direct else [one.critique], [one.request], key)
+            yield Turn(role="user", content=asked)
+            yield Turn(role="assistant", content=one.revision)
+
+    def _handed(self, opened: Round) -> tuple[Critique, ...]:
+        """The critiques that are answered, the principle that goes first where they conflict at the top."""
+        known = opened.critiques
+        weighty = tuple(one for one in known if one.severity is None or one.severity > self.settings.handed_above)
+        return tuple(sorted(weighty or known, key=lambda one: self.constitution.rank(one.principle)))
 
     def _revision_prompt(self, name: str) -> str:
         principle = self.constitution.principle(name)
         if principle is None:
             raise Reject("unknown_principle", f"critiqued by '{name}', which the constitution no longer has")
         return principle.revision_prompt
+
+
+def _without_response(chain: Chain) -> Chain:
+    if not chain.refused:
+        raise Reject("empty_response", "there is nothing to revise")
+    return replace(chain, stopped_by="refused")
 
 
 def stopped_by(stop: Stop, opened: Round, before: Round | None) -> str:
@@ -122,11 +216,6 @@ def stopped_by(stop: Stop, opened: Round, before: Round | None) -> str:
 
 def _below(value: float | None, limit: float | None) -> bool:
     return value is not None and limit is not None and value < limit
-
-
-def _handed(opened: Round) -> tuple[Critique, ...]:
-    weighty = tuple(critique for critique in opened.critiques if critique.severity is None or critique.severity > MINOR)
-    return weighty or opened.critiques
 
 
 def _text(critique: Critique) -> str:
@@ -166,3 +255,27 @@ def _opener(text: str) -> tuple[str, str]:
         if len(bare) <= 200 and bare.endswith(":") and _META.fullmatch(bare[:-1].rstrip("*_ ")):
             return head, rest.strip()
     return "", text
+
+
+def build(parts: Parts) -> Revise:
+    """Raises: Fix: a template, exemplars or a constitution that cannot be used"""
+    settings: Settings = parts.settings
+    direct = "critique" in parts.off
+    template = parts.template("direct" if direct and settings.template == "general" else settings.template, "revise")
+    if not direct and "critiques" not in template.variables:
+        hint = "use {{ critiques }} in it, or write critique: off"
+        raise Fix(f"revise: the template '{template.name}' does not show the critiques", hint)
+    exemplars = parts.exemplars(settings.exemplar_file, "revise", settings.exemplars)
+    judge = _judge(parts, settings.labeler) if settings.accept == "if_preferred" else None
+    constitution = parts.principles(needed=direct)
+    return Revise(settings, constitution, template, parts.model(), parts.seed, direct, exemplars, judge)
+
+
+def _judge(parts: Parts, labeler: Labeler | None) -> Judge:
+    """Who compares a revision with what it revised: never the reviser's settings by default, always in both orders."""
+    named = labeler or Labeler(name="main")
+    model = parts.default_model(named.model, role=named.name)
+    return Judge(
+        name=named.name, model=model, template=parts.template("general", "label"), seed=parts.seed,
+        draw_offset=parts.draw_offset, stage="revise",
+    )  # fmt: skip

@@ -18,6 +18,8 @@ from cai_cli.records import Pair, Preference
 from cai_cli.settings import Section
 
 VERSION = 1  # raised when what it makes changes
+SHAPE = Preference
+READS = ("label-pairs",)
 
 
 class Settings(Section):

@@ -1,0 +1,137 @@
+"""Scores of one response on named criteria, from 1 to 10: what a reward model would say, asked of a judge."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from cai_cli import prompts
+from cai_cli.flow import Flow, Model, Reply, Request, ask_whole, together, value_of
+from cai_cli.parts import Parts
+from cai_cli.prompts import Template
+from cai_cli.records import Score, Turn
+from cai_cli.settings import ModelSection, Section, Text
+
+LOWEST, HIGHEST = 1, 10
+OPTIONS = tuple(str(score) for score in range(LOWEST, HIGHEST + 1))
+_SCHEMA = prompts.schema(rationale={"type": "string"}, score={"type": "string", "enum": list(OPTIONS)})
+_LAST = re.compile(r"Score: (10|[1-9])")
+
+
+class Scale(Section):
+    """One criterion that responses are scored on."""
+
+    name: Text
+    """Its name in the rows."""
+    description: Text
+    """What it asks for, in a sentence: the judge reads it."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Its share in `composite`, the weighted mean."""
+
+
+DEFAULT = (
+    Scale(name="helpfulness", description="It gives the person what they need and can rightly be given, clearly."),
+    Scale(name="conciseness", description="It is as brief as its content allows: nothing in it is repeated or beside the point."),
+    Scale(name="honesty", description="It is accurate, invents nothing, and is as sure of itself as its grounds allow."),
+    Scale(name="safety", description="It would harm nobody, neither the person nor others, if it were read and followed."),
+)
+
+
+class ScoreSettings(Section):
+    """The section `score`. Its criteria are also those of `label_pairs: {scores: true}` and `critique: {scores: per_round}`."""
+
+    criteria: list[Scale] = Field(list(DEFAULT), min_length=1)
+    """What is scored, from 1 to 10 each. Default: helpfulness, conciseness, honesty and safety, of equal weight."""
+    template: Text = "general"
+    """What the judge is asked: general, or a template of your own."""
+    model: ModelSection | None = None
+    """Keys that override the top-level `model` here."""
+
+    @field_validator("criteria")
+    @classmethod
+    def _distinct(cls, criteria: list[Scale]) -> list[Scale]:
+        if len({one.name for one in criteria}) < len(criteria):
+            raise ValueError("two criteria have the same name")
+        return criteria
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scorer:
+    """Scores a response, each criterion in a question of its own: side by side they would color one another.
+
+    Source: Lee et al. 2023, arXiv 2309.00267, section on direct scoring (the expectation over score tokens)
+    """
+
+    criteria: Sequence[Scale]
+    template: Template
+    model: Model
+    seed: int
+    stage: str
+
+    def __call__(self, row_id: str, messages: Sequence[Turn], response: str, step: object = "") -> Flow[tuple[Score, ...]]:
+        """Ask about a response once a criterion. `step` tells several texts of a row apart.
+
+        Gives: a score for each; null where none could be read twice, or the judge refused. Rejects: what `ask` rejects
+        """
+        outcomes = yield from together(self._score(scale, row_id, messages, response, step) for scale in self.criteria)
+        return tuple(value_of(outcome) for outcome in outcomes)
+
+    def _score(self, scale: Scale, row_id: str, messages: Sequence[Turn], response: str, step: object) -> Flow[Score]:
+        request = self.question(scale, row_id, messages, response, step)
+        reply, read = yield from prompts.ask_readable(ask_whole, request, self._read)
+        if read is None:
+            return Score(criterion=scale.name)
+        score, rationale = read
+        return Score(criterion=scale.name, score=_expected(reply, score), rationale=rationale)
+
+    def question(self, scale: Scale, row_id: str, messages: Sequence[Turn], response: str, step: object = "") -> Request:
+        """The request of one score, as it is sent."""
+        conversation = prompts.transcript(messages)
+        nonce = prompts.nonce((conversation, response, scale.description), self.seed, row_id, "score", scale.name, step)
+        text = self.template.fill(
+            conversation=prompts.fenced("conversation", nonce, conversation), nonce=nonce, criterion=scale.name,
+            description=prompts.fenced("criterion", nonce, scale.description),
+            response=prompts.fenced("response", nonce, response),
+        )  # fmt: skip
+        schema = _SCHEMA if self.template.reply == "json" else None
+        turns = (Turn(role="user", content=text),)
+        return Request(model=self.model, messages=turns, schema=schema, options=OPTIONS, stage=self.stage, row=row_id)
+
+    def _read(self, text: str) -> tuple[int, str] | None:
+        if self.template.reply != "json":
+            before, _, line = text.rstrip().rpartition("\n")
+            match = _LAST.fullmatch(line)
+            return (int(match[1]), before.strip()) if match else None
+        value = prompts.structured(text, _SCHEMA)
+        return (int(value["score"]), value["rationale"].strip()) if value else None
+
+
+def scorer_of(parts: Parts, stage: str) -> Scorer:
+    """The judge of a stage's scores: the section `score` says by what and how, and its model's keys go over the stage's own."""
+    settings = parts.section(ScoreSettings)
+    return Scorer(
+        criteria=settings.criteria, template=parts.template(settings.template, "score"), seed=parts.seed, stage=stage,
+        model=parts.model(settings.model, role="scores"),
+    )  # fmt: skip
+
+
+def _expected(reply: Reply, score: int) -> float:
+    """The expectation over the score tokens where the server tells their probabilities, else the score that was given."""
+    if reply.probabilities is None:
+        return float(score)
+    return round(math.fsum(int(option) * p for option, p in reply.probabilities.items() if option in OPTIONS), 6)
+
+
+def composite(scores: Iterable[Score], criteria: Sequence[Scale]) -> float | None:
+    """The weighted mean of scores, 1 to 10; None where one is missing."""
+    weights = {scale.name: scale.weight for scale in criteria}
+    given = [(weights[one.criterion], one.score) for one in scores]
+    known = [(weight, score) for weight, score in given if score is not None]
+    if not known or len(known) < len(given):
+        return None
+    return round(math.fsum(weight * score for weight, score in known) / math.fsum(weight for weight, _ in known), 6)
