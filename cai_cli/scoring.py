@@ -21,6 +21,7 @@ LOWEST, HIGHEST = 1, 10
 OPTIONS = tuple(str(score) for score in range(LOWEST, HIGHEST + 1))
 _SCHEMA = prompts.schema(rationale={"type": "string"}, score={"type": "string", "enum": list(OPTIONS)})
 _LAST = re.compile(r"Score: (10|[1-9])")
+_MENTION = re.compile(r"score[\"'*_`]*\s*:", re.IGNORECASE)
 
 
 class Scale(Section):
@@ -103,10 +104,10 @@ class Scorer:
         return Request(model=self.model, messages=turns, schema=schema, options=OPTIONS, stage=self.stage, row=row_id)
 
     def _read(self, text: str) -> tuple[int, str] | None:
-        if self.template.reply != "json":
+        if self.template.reply != "json" or not text.lstrip().startswith("{"):
             before, _, line = text.rstrip().rpartition("\n")
             match = _LAST.fullmatch(line)
-            return (int(match[1]), before.strip()) if match else None
+            return (int(match[1]), before.strip()) if match and not _MENTION.search(before) else None
         value = prompts.structured(text, _SCHEMA)
         return (int(value["score"]), value["rationale"].strip()) if value else None
 

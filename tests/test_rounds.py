@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,26 @@ def test_revised_without_a_critique_unchanged_is_the_end() -> None:
     assert play(reviser(off=True)(SAMPLE), [Reply(text=SAMPLE.response)]).stopped_by == "unchanged"
 
 
+def test_our_tags_are_no_part_of_a_revision() -> None:
+    flow = reviser(off=True, rounds=1)(SAMPLE)
+    (asked,) = next(flow)
+    fence = re.search(r"<request-[0-9a-f]{8}>", asked.messages[-1].content)
+    assert fence is not None
+    with pytest.raises(StopIteration) as ended:
+        flow.send((Reply(text=f"{fence[0]}\nBetter.\n</{fence[0][1:]}"),))
+    assert ended.value.value.response == "Better."
+
+
+def test_exemplars_without_reasoning_are_refused_where_the_judge_is_to_reason(tmp_path: Path) -> None:
+    case = "- conversation: [{role: user, content: q}]\n  criterion: c\n  better: b\n  worse: w\n"
+    (tmp_path / "mine.yaml").write_text(f"stage: label\nexemplars:\n{case}")
+    mine = label_pairs.Settings(exemplars=1, exemplar_file=str(tmp_path / "mine.yaml"))
+    with pytest.raises(Fix, match="have no reasoning"):
+        label_pairs.build(parts(mine))
+    silent = label_pairs.build(parts(mine.model_copy(update={"reasoning": False})))
+    assert [len(judge.exemplars) for judge in silent.judges] == [1]
+
+
 def test_a_refusal_without_words_is_not_revised() -> None:
     refused = replace(SAMPLE, response="", refused=True)
     assert play(reviser(off=True)(refused), []).stopped_by == "refused"
@@ -205,6 +226,13 @@ def test_a_score_that_cannot_be_read_twice_is_no_score() -> None:
     for bad in ("11", "0", "7.5", "seven"):
         assert rejection(lambda bad=bad: play(stage(SAMPLE), [rating(bad), Reply(text="about 7 I would say")])) == "no_score"  # type: ignore[misc]
     assert play(stage(SAMPLE), [rating("11"), rating("4")]).composite == 4.0
+
+
+def test_a_score_in_prose_is_the_last_line_or_none() -> None:
+    stage = score.build(parts(scoring.ScoreSettings(criteria=[scoring.Scale(name="x", description="y")])))
+    assert play(stage(SAMPLE), [Reply(text="It is fine.\n\nScore: 8")]).composite == 8.0
+    for bad in ("Score: 3\nNo, wait.\nScore: 8", "Score: 8.", "Score: 08", "score: 8", "8"):
+        assert rejection(lambda bad=bad: play(stage(SAMPLE), [Reply(text=bad)] * 2)) == "no_score"  # type: ignore[misc]
 
 
 def test_scores_per_round_stand_in_the_round() -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import sys
-import urllib.parse
 from pathlib import Path
 from typing import Any
 
 from cai_cli.cli._stage import AsJson, ConfigFile, OutputFolder, verb_app
-from cai_cli.errors import Exit, Fatal
 
 HELP = """What is done, spent, rejected and running. Looks only: it takes no lock and disturbs no run.
 
@@ -89,21 +86,11 @@ def _ledger(config: Any) -> dict[str, Any] | None:
 
 
 def _spending(path: Path, job: str) -> tuple[float, float]:
-    asked = "SELECT coalesce(sum(settled), 0.0), coalesce(sum(max(leased - settled, 0)), 0.0) FROM spending WHERE job = ?"
-    # Without a WAL nobody has it open; a plain read-only connection would then create one and leave it behind.
-    how = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
-    try:
-        db = sqlite3.connect(f"file:{urllib.parse.quote(str(path.absolute()))}?{how}", uri=True, timeout=5)
-        try:
-            settled, unsettled = db.execute(asked, (job,)).fetchone()
-        finally:
-            db.close()
-    except sqlite3.Error as error:
-        from cai_cli.engine.ledger import DAMAGED
+    from cai_cli.engine.ledger import reading
 
-        damaged = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-        hint = DAMAGED if damaged else "try again in a moment; check the disk and permissions"
-        raise Fatal(f"the ledger cannot be read: {path}: {error}", hint, Exit.DISK) from error
+    asked = "SELECT coalesce(sum(settled), 0.0), coalesce(sum(max(leased - settled, 0)), 0.0) FROM spending WHERE job = ?"
+    with reading(path) as db:
+        settled, unsettled = db.execute(asked, (job,)).fetchone()
     return settled, unsettled
 
 

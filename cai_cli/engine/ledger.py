@@ -6,12 +6,14 @@ SQLite in WAL mode with synchronous=FULL. One thread writes, in groups of about 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+import urllib.parse
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,23 @@ _SETTLE = "UPDATE spending SET settled = settled + ?, leased = leased + ? WHERE 
 def key_of(request: Request) -> bytes:
     """The request's identity, hashed: 32 bytes of SHA-256 over canonical JSON."""
     return hashlib.sha256(orjson.dumps(request.identity(), option=orjson.OPT_SORT_KEYS)).digest()
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A ledger that is only looked at, by whoever else it is written. Raises: Fatal: it cannot be read"""
+    # Without a WAL nobody has it open; a plain read-only connection would then create one and leave it behind.
+    how = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
+    try:
+        db = sqlite3.connect(f"file:{urllib.parse.quote(str(path.absolute()))}?{how}", uri=True, timeout=5)
+        try:
+            yield db
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        damaged = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+        hint = DAMAGED if damaged else "try again in a moment; check the disk and permissions"
+        raise Fatal(f"the ledger cannot be read: {path}: {error}", hint, Exit.DISK) from error
 
 
 Job = Callable[[sqlite3.Connection], Any]

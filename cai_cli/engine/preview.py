@@ -10,7 +10,6 @@ import difflib
 import functools
 import itertools
 import sqlite3
-import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,11 +22,11 @@ from cai_cli import stages
 from cai_cli.config import Config
 from cai_cli.engine import expand, plan, versions
 from cai_cli.engine.feed import Feed, Unit, from_version
-from cai_cli.engine.ledger import DAMAGED, key_of
+from cai_cli.engine.ledger import key_of, reading
 from cai_cli.engine.plan import Step
 from cai_cli.engine.rows import Program
 from cai_cli.engine.versions import Version
-from cai_cli.errors import Exit, Fatal, Fix, Reject
+from cai_cli.errors import Exit, Fix, Reject
 from cai_cli.flow import Flow, Outcome, Reply, Request
 from cai_cli.providers._world import world_of
 from cai_cli.providers.simulated import reply_to
@@ -261,16 +260,8 @@ def _given(path: Path) -> Iterator[Known]:
     if not path.exists():
         yield _nobody_said
         return
-    # Without a WAL nobody has it open; a plain read-only connection would then create one and leave it behind.
-    how = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
-    try:
-        db = sqlite3.connect(f"file:{urllib.parse.quote(str(path.absolute()))}?{how}", uri=True, timeout=5)
-        try:
-            yield functools.partial(_reply, db)
-        finally:
-            db.close()
-    except sqlite3.Error as error:
-        raise Fatal(f"the ledger cannot be read: {path}: {error}", DAMAGED, Exit.DISK) from error
+    with reading(path) as db:
+        yield functools.partial(_reply, db)
 
 
 def _nobody_said(_: Request) -> None:

@@ -198,6 +198,11 @@ def build(parts: Parts) -> LabelPairs:
     listed = settings.labelers or [Labeler(name="main")]
     template = parts.template(settings.template, "label")
     exemplars = parts.exemplars(settings.exemplar_file, "label", settings.exemplars)
+    if settings.reasoning and template.reply == "json" and not all(exemplar.reasoning for exemplar in exemplars):
+        raise Fix(
+            f"label_pairs: exemplars '{settings.exemplar_file}' have no reasoning, and would teach the judge to give none",
+            "write reasoning: false, or give each exemplar its reasoning",
+        )
     judges = [
         Judge(
             name=one.name, model=parts.model(one.model, role=one.name), template=template, seed=parts.seed,

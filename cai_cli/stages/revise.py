@@ -239,7 +239,7 @@ def clean(text: str, nonce: str, current: str) -> str:
     Takes: current: the text that was revised; where it opens like that itself, the opener belongs to the answer and stays
     Raises: Reject empty_revision
     """
-    text = re.sub(rf"</?(?:conversation|response|critique)-{nonce}>", "", text).strip()
+    text = re.sub(rf"</?(?:conversation|response|critique|request)-{nonce}>", "", text).strip()
     opener, rest = _opener(text)
     revision = rest if opener and not _opener(current.strip())[0] else text
     if not revision:
