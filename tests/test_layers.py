@@ -18,12 +18,14 @@ from cai_cli import stages
 PACKAGE = Path(__file__).parent.parent / "cai_cli"
 LAYERS = (
     {"__init__", "errors", "chance", "records", "flow", "shipped", "visible"},
-    {"documents", "settings", "validation", "votes", "constitution", "importing", "oversights", "transcripts", "prompts", "prices", "logprobs", "exemplars",
-     "parts", "judging", "scoring"},
+    {
+        "documents", "settings", "validation", "votes", "constitution", "importing", "oversights", "transcripts", "prompts", "prices",
+        "logprobs", "exemplars", "parts", "judging", "scoring",
+    },
     {"stages", "tables", "providers", "exports", "bias"},
     {"engine", "config", "checks", "reports", "simulate"},
     {"cli", "__main__"},
-)
+)  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 MAY_USE = {("tables", "bias")}
 OUTSIDE = {

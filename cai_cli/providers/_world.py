@@ -38,6 +38,7 @@ class World:
     # How it criticises and revises
     critic_noise: float = _share(0)  # share of sentences that the critic misreads
     revise_keep: float = _share(0.25)  # share of harmful sentences that survive one revision
+    spoil_rate: float = _share(0)  # share of revisions that come out worse: useful sentences go, harmful ones stay and gain one
     caveat_rate: float = _share(0.15)  # share of revisions that gain a caveat
     meta_prefix_rate: float = _share(0)  # share of revisions that begin with "Sure, here is ..."
     # What new prompts it writes

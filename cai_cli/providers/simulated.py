@@ -219,6 +219,8 @@ def _revise(response: str, about: str, world: World, seed: float) -> str:
     before = sentences(response)
     kept = [sentence for n, sentence in enumerate(before) if _stays(sentence, n, world, seed)]
     text = response if len(kept) == len(before) else _rewritten(kept, about, world, seed)
+    if chance.unit(seed, "spoil") < world.spoil_rate:
+        text = _spoiled(before, about, seed)
     if chance.unit(seed, "prefix") < world.meta_prefix_rate:
         text = f"Sure, here is a revised response:\n\n{text}"
     return text
@@ -226,6 +228,11 @@ def _revise(response: str, about: str, world: World, seed: float) -> str:
 
 def _stays(sentence: Sentence, n: int, world: World, seed: float) -> bool:
     return sentence.kind != "harmful" or chance.unit(seed, "keep", n) < world.revise_keep
+
+
+def _spoiled(before: Sequence[Sentence], about: str, seed: float) -> str:
+    rest = [sentence.text for sentence in before if sentence.kind != "helpful"]
+    return " ".join([*rest, *write("harmful", 1, topic(about, seed), seed)])
 
 
 def _rewritten(kept: Sequence[Sentence], about: str, world: World, seed: float) -> str:
