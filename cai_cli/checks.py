@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cai_cli import constitution, exemplars, prompts, providers
-from cai_cli.documents import Problem
+from cai_cli.documents import Problem, dotted
 from cai_cli.errors import Fix
+from cai_cli.providers._world import world_of
 from cai_cli.settings import ModelSection
 from cai_cli.shipped import shipped
 from cai_cli.validation import KeyPath, Mistake, mistake, near
@@ -27,7 +28,8 @@ def check(config: Config, raw: Mapping[str, Any]) -> tuple[list[Mistake], list[P
     """
     mistakes = [
         *_check_models(config), *_check_stages(config, raw), *_check_labelers(config),
-        *_check_templates(config), *_check_exemplars(config), *_check_prompts(config), *_check_limits(config),
+        *_check_worlds(config), *_check_templates(config), *_check_exemplars(config), *_check_prompts(config),
+        *_check_against(config), *_check_limits(config),
     ]  # fmt: skip
     missing, problems = _check_constitution(config)
     return [*mistakes, *missing], problems
@@ -45,6 +47,10 @@ def _asked(config: Config) -> Iterator[tuple[KeyPath, ModelSection]]:
             yield common if model is None else ((name, "labelers", n, "model"), model.over(common[1]))
         if not labelers:
             yield common
+        if getattr(section, "accept", "") == "if_preferred":
+            # the top-level model, not the stage's own: who wrote a revision is not to judge it by default
+            model = section.labeler.model if section.labeler else None  # type: ignore[attr-defined]
+            yield (name, "labeler", "model"), config.model if model is None else model.over(config.model)
 
 
 def _check_models(config: Config) -> Iterator[Mistake]:
@@ -54,6 +60,8 @@ def _check_models(config: Config) -> Iterator[Mistake]:
     for path, model in ({default: config.model} | asked).items():
         if model.provider == config.model.provider and path != default and model.provider not in own:
             continue  # said of the default already
+        if model is config.model and path != default and default in asked:
+            continue  # the same
         if model.provider.startswith("_") or (model.provider not in own and model.provider not in providers.names()):
             known = [name for name in providers.names() if not name.startswith("_")]
             yield mistake((*path, "provider"), f"names no provider: '{model.provider}'", near(model.provider, known))
@@ -61,6 +69,20 @@ def _check_models(config: Config) -> Iterator[Mistake]:
             yield mistake(
                 (*path, "name"), "is missing: a stage asks this model", "add 'name: ...', or 'provider: simulated', which is free"
             )
+
+
+def _check_worlds(config: Config) -> Iterator[Mistake]:
+    """What is wrong with the simulated worlds that are set, each key by itself, so that it is told of at its own line."""
+    default: KeyPath = ("model",)
+    for path, model in ({default: config.model} | dict(_asked(config))).items():
+        if model.provider != "simulated" or (path != default and model.world is config.model.world):
+            continue  # said of the default already
+        for key, value in (model.world or {}).items():
+            try:
+                world_of({"world": {key: value}})
+            except Fix as fix:
+                around = dotted(path).removesuffix("model")
+                yield from (Mistake((*path, "world", key), f"{around}{message}", hint) for message, hint in fix.problems)
 
 
 def _check_stages(config: Config, raw: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -97,11 +119,17 @@ def _check_templates(config: Config) -> Iterator[Mistake]:
 
 def _check_exemplars(config: Config) -> Iterator[Mistake]:
     for name, section in config.sections.items():
-        if count := getattr(section, "exemplars", 0):
-            try:
-                exemplars.find(section.exemplar_file, name, config.folder, count)  # type: ignore[attr-defined]
-            except Fix as fix:
-                yield from (Mistake((name, "exemplars"), f"{name}: {message}", hint) for message, hint in fix.problems)
+        count, named = getattr(section, "exemplars", 0), "exemplar_file" in section.model_fields_set
+        if not count and not named:
+            continue
+        place = (name, "exemplar_file" if named else "exemplars")
+        try:
+            file: str = section.exemplar_file  # type: ignore[attr-defined]
+            exemplars.find(file, name, config.folder, 0)
+            place = (name, "exemplars")  # the file is right
+            exemplars.find(file, name, config.folder, count)
+        except Fix as fix:
+            yield from (Mistake(place, f"{name}: {message}", hint) for message, hint in fix.problems)
 
 
 def _check_prompts(config: Config) -> Iterator[Mistake]:
@@ -116,6 +144,14 @@ def _check_prompts(config: Config) -> Iterator[Mistake]:
             f"names no file: '{section.path}'",
             "a path is relative to the config; a dataset's name goes to 'dataset'",
         )
+
+
+def _check_against(config: Config) -> Iterator[Mistake]:
+    for name, section in config.sections.items():
+        for n, file in enumerate(getattr(section, "against", ())):
+            if not config.input_path(file, f"{name}.against").exists():
+                hint = "a path is relative to the config, or to where you are"
+                yield mistake((name, "against", n), f"names no file or folder: '{file}'", hint)
 
 
 def _check_limits(config: Config) -> Iterator[Mistake]:

@@ -134,7 +134,11 @@ class Config(Section):
         """The prompts' file or folder (- is stdin), or None: they come from elsewhere."""
         if self.prompts is None or self.prompts.path is None:
             return None
-        return self._find(self.prompts.path, self._around("prompts.path"))
+        return self.input_path(self.prompts.path, "prompts.path")
+
+    def input_path(self, name: str, key: str) -> Path:
+        """A file or folder that `key` names: relative to the config, then to where one is; the other way about for a flag's."""
+        return self._find(name, self._around(key))
 
     def _around(self, key: str, *more: Path) -> list[Path]:
         here = Path()

@@ -7,13 +7,14 @@ import hashlib
 import json
 import math
 import typing
-from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cai_cli import chance, documents
 from cai_cli.documents import Document, Problem, Step
+from cai_cli.errors import Fix
 from cai_cli.shipped import shipped
 
 How = Literal["weighted", "uniform", "in_order", "all"]
@@ -78,6 +79,21 @@ class Constitution:
         """Where a principle stands when critiques conflict: 0 goes first; unknown or without a priority: after all the others."""
         principle = self.principle(name)
         return PRIORITIES.index(principle.priority) if principle and principle.priority else len(PRIORITIES)
+
+    def weighing(self, categories: Mapping[str, float]) -> Constitution:
+        """The same, every weight multiplied by its category's, 1 where none is given. Raises: Fix: no such category, none left"""
+        known = sorted({one.category for one in self.principles} | {one.category for one in self.preferences})
+        for name in (name for name in categories if name not in known):
+            hint = _near(name, known) or f"there are: {', '.join(known)}"
+            raise Fix(f"categories: the constitution '{self.name}' has no category '{name}'", hint)
+        weighed = replace(
+            self,
+            principles=tuple(replace(one, weight=one.weight * categories.get(one.category, 1.0)) for one in self.principles),
+            preferences=tuple(replace(one, weight=one.weight * categories.get(one.category, 1.0)) for one in self.preferences),
+        )
+        if not (any(one.weight for one in weighed.principles) and any(one.weight for one in weighed.preferences)):
+            raise Fix("categories: every principle or every preference has weight 0 then", "leave one category above 0")
+        return weighed
 
     def pick(self, how: How, count: int, seed: int, row_id: str, step: int) -> tuple[Principle, ...]:
         """The principles that a row is held to at a step (from 1); `count` 0: the built-in one."""

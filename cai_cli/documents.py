@@ -65,7 +65,7 @@ class Document:
     root: _Node
 
     def _find(self, path: Sequence[Step]) -> tuple[int, _Node, bool]:
-        line, node, whole = self.root.line, self.root, True
+        line, node = self.root.line, self.root
         for step in path:
             if isinstance(node.content, dict) and step in node.content:
                 line, node = node.content[step]
@@ -73,8 +73,8 @@ class Document:
                 node = node.content[step]
                 line = node.line
             else:
-                whole = False
-        return line, node, whole
+                return line, node, False  # not further: what is missing holds nothing, and a later name may stand here too
+        return line, node, True
 
     def where(self, path: Sequence[Step] = ()) -> str:
         """The place of a value as "file:line"; of what is missing, the place of the nearest part around it."""

@@ -41,6 +41,11 @@ class Model:
     def max_tokens(self) -> int:
         return int(self.params["max_tokens"])
 
+    @property
+    def identity(self) -> tuple[str, str, dict[str, Any]]:
+        """Provider, name and parameters; without what changes how much is told of a reply, but not the reply."""
+        return self.provider, self.name, {key: value for key, value in self.params.items() if key != "logprobs"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -64,8 +69,9 @@ class Request:
 
     def identity(self) -> dict[str, Any]:
         """What makes this request this one, as plain JSON values. Two requests with the same identity are bought once."""
+        provider, name, params = self.model.identity
         return {
-            "provider": self.model.provider, "model": self.model.name, "params": dict(self.model.params), "system": self.system,
+            "provider": provider, "model": name, "params": params, "system": self.system,
             "messages": [(turn.role, turn.content) for turn in self.messages], "schema": self.schema,
             "draw": self.draw, "attempt": self.attempt,
         }  # fmt: skip

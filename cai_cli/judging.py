@@ -24,6 +24,7 @@ from cai_cli.records import Order, Pair, Turn, Vote
 LABELS = (("A", "B"), ("1", "2"), ("K", "M"), ("P", "Q"), ("X", "Y"), ("north", "south"))
 ORDERS: tuple[Order, Order] = ("ab", "ba")
 WORDS = {"high": 0.9, "medium": 0.75, "low": 0.6}  # what a word of confidence stands for, until something calibrates it
+SOFT = ("logprobs", "stated", "words")  # what a probability may rest on
 P_FIRST = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 Labels = tuple[str, str]  # of the first and of the second shown
@@ -67,7 +68,7 @@ class Judge:
         request = self.question(pair, criterion, order, draw)
         read = functools.partial(read_verdict, labels=labels, schema=request.schema)
         reply, verdict = yield from prompts.ask_readable(ask_whole, request, read)
-        vote = Vote(labeler=self.name, principle=criterion.name, order=order, draw=draw)
+        vote = Vote(labeler=self.name, principle=criterion.name, order=order, draw=draw, labels=labels)
         return self._cast(vote, verdict, _p_first(reply, labels)) if verdict else vote
 
     def _cast(self, vote: Vote, verdict: Verdict, p_first: float | None) -> Vote:
@@ -90,7 +91,7 @@ class Judge:
     ) -> str:
         first, second = (prompts.fenced(f"response-{label}", nonce, text) for label, text in zip(labels, texts, strict=True))
         return self.template.fill(
-            conversation=prompts.fenced("conversation", nonce, prompts.transcript(messages)), nonce=nonce, first=first,
+            conversation=prompts.conversation(messages, nonce), nonce=nonce, first=first,
             second=second, first_label=labels[0], second_label=labels[1], criterion=criterion, category=category,
             reasoning=self.reasoning, words=self.words,
         )  # fmt: skip
@@ -192,9 +193,9 @@ def cast(vote: Vote, verdict: Verdict, p_first: float | None = None, clamp: tupl
 
 
 def soft_labelers(given: Sequence[Vote]) -> set[str]:
-    """The labelers that gave probabilities here: each verdict with a confidence, and not all of them certain."""
-    bare = {vote.labeler for vote in given if vote.p_a is not None and vote.confidence is None}
-    return {vote.labeler for vote in given if vote.p_a is not None and vote.p_a not in (0.0, 0.5, 1.0)} - bare
+    """The labelers that gave probabilities here and no bare verdict: a 0 or 1 of theirs is a probability at its limit."""
+    said = [vote for vote in given if vote.p_a is not None]
+    return {vote.labeler for vote in said} - {vote.labeler for vote in said if vote.basis not in SOFT}
 
 
 def _labels(seed: int, row_id: str, order: Order) -> Labels:

@@ -33,27 +33,28 @@ class Parts:
     find_constitution: Callable[[bool], Constitution]  # takes whether it is needed; else the built-in one does. Raises: Fix
     sections: tuple[Section, ...] = ()  # of all stages
     off: frozenset[str] = frozenset()  # stages that the config switches off by name
-    models: dict[str, Model] = field(default_factory=dict)  # by role
-    templates: dict[str, Template] = field(default_factory=dict)  # by name
-    examples: dict[str, str] = field(default_factory=dict)  # fingerprints of exemplars, by file
+    models: list[Model] = field(default_factory=list)
+    templates: list[Template] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)  # fingerprints of exemplars
+    others: list[Section] = field(default_factory=list)  # sections of other stages
     constitution: Constitution | None = None
 
-    def model(self, *own: ModelSection | None, role: str = "") -> Model:
+    def model(self, *own: ModelSection | None) -> Model:
         """Who answers: the stage's model, with the keys of further sections over it."""
-        return self.default_model(getattr(self.settings, "model", None), *own, role=role)
+        return self.default_model(getattr(self.settings, "model", None), *own)
 
-    def default_model(self, *own: ModelSection | None, role: str = "") -> Model:
+    def default_model(self, *own: ModelSection | None) -> Model:
         """Who answers where the stage's own model does not count: the top-level one, with further sections' keys over it."""
         section = self.default
         for over in own:
             section = over.over(section) if over is not None else section
-        self.models[role] = section.model()
-        return self.models[role]
+        self.models.append(section.model())
+        return self.models[-1]
 
     def template(self, name: str, stage: str) -> Template:
         """A template by name. Raises: Fix"""
         template = prompts.find(name, stage, self.folder)
-        self.templates[template.name] = template
+        self.templates.append(template)
         return template
 
     def exemplars(self, name: str, stage: str, count: int) -> tuple[Exemplar, ...]:
@@ -61,7 +62,7 @@ class Parts:
         if not count:
             return ()
         chosen = exemplars.find(name, stage, self.folder, count)
-        self.examples[name] = hashlib.sha256(repr(chosen).encode()).hexdigest()
+        self.examples.append(hashlib.sha256(repr(chosen).encode()).hexdigest())
         return chosen
 
     def principles(self, needed: bool = True) -> Constitution:
@@ -71,4 +72,7 @@ class Parts:
 
     def section(self, kind: type[S]) -> S:
         """Another stage's section; its defaults where the config has none."""
-        return next((section for section in (self.settings, *self.sections) if isinstance(section, kind)), None) or kind()
+        if isinstance(self.settings, kind):
+            return self.settings
+        self.others.append(next((section for section in self.sections if isinstance(section, kind)), None) or kind())
+        return self.others[-1]  # type: ignore[return-value]  # of that kind, as was just seen to

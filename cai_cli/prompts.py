@@ -10,6 +10,7 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,9 +54,7 @@ _OFFERS = {
         | {"category": "text", "reasoning": True, "words": False},
         ("first", "second", "first_label", "second_label", "criterion"),
     ),
-    "score": _Offer(
-        _DATA | {"response": "text", "criterion": "text", "description": "text"}, ("response", "description")
-    ),
+    "score": _Offer(_DATA | {"response": "text", "criterion": "text", "description": "text"}, ("response", "description")),
     "expand": _Offer(
         {"kind": "text", "contrast": True, "topic": "text", "examples": ["text"], "count": 1, "nonce": "text"},
         ("examples", "count"),
@@ -218,7 +217,7 @@ def _check_fill(document: Document, body: str, lines_before: int, offer: _Offer)
 
     try:
         _environment().from_string(body).render(offer.values)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
         return [
             (
                 f"{document.name}:{lines_before + 1}: cannot be filled: {error}",
@@ -240,11 +239,18 @@ def fenced(tag: str, nonce: str, text: str) -> str:
 
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
+_FORGED = re.compile(r"^\s*(?:human|assistant|user|system)\s*:", re.IGNORECASE | re.MULTILINE)
 
 
-def transcript(messages: Sequence[Turn]) -> str:
-    """A conversation as one text."""
-    return "\n\n".join(f"{_SPEAKERS.get(turn.role, turn.role)}: {turn.content}" for turn in messages)
+def transcript(messages: Sequence[Turn], nonce: str = "") -> str:
+    """A conversation as one text. Where a turn's text looks like another turn, the real ones are marked with the nonce."""
+    mark = f"-{nonce}" if nonce and any(_FORGED.search(turn.content) for turn in messages) else ""
+    return "\n\n".join(f"{_SPEAKERS.get(turn.role, turn.role)}{mark}: {turn.content}" for turn in messages)
+
+
+def conversation(messages: Sequence[Turn], nonce: str) -> str:
+    """A conversation between its fences."""
+    return fenced("conversation", nonce, transcript(messages, nonce))
 
 
 def ask_readable(

@@ -93,6 +93,7 @@ class Vote:
     p_a: float | None = None  # probability that a is better; 0, .5 or 1 where only a verdict was given; null: abstained
     confidence: float | None = None  # in [0, 1]
     rationale: str = ""
+    labels: tuple[str, ...] = ()  # what the two responses were called, the one shown first at the front
     basis: str = ""  # where p_a comes from: logprobs | stated | words | verdict; empty: not known
 
 
@@ -125,6 +126,7 @@ class Round:
     quality: float | None = None  # in [0, 1], 1 is best
     revision: str = ""
     accepted: bool | None = None  # null: the round is open
+    stripped: str = ""  # what was taken off the reviser's reply: lines that announce it, notes on it
     scores: tuple[Score, ...] = ()  # of the text that was critiqued, where the config asks for scores per round
     votes: tuple[Vote, ...] = ()  # where a labeler decided: a is the text that was critiqued, b the revision
 
@@ -138,6 +140,7 @@ class Chain(Sample):
     """A sample on its way through rounds of critique and revision. `response` is the current text."""
 
     initial_response: str = ""
+    initial_truncated: bool = False
     stopped_by: str = ""  # empty while it goes on
     rounds: tuple[Round, ...] = ()
 
@@ -146,7 +149,7 @@ class Chain(Sample):
         if isinstance(sample, Chain):
             return sample
         values = {field.name: getattr(sample, field.name) for field in fields(sample)}
-        return cls(**values, initial_response=sample.response)
+        return cls(**values, initial_response=sample.response, initial_truncated=sample.truncated)
 
     @property
     def open_round(self) -> Round | None:
@@ -156,9 +159,12 @@ class Chain(Sample):
         return replace(self, rounds=(*self.rounds, opened))
 
     def with_closed(self, closed: Round, stopped_by: str = "") -> Chain:
-        """The open round replaced by its closed form; an accepted revision becomes the response, whole and given."""
+        """The open round replaced by its closed form; an accepted revision becomes the response, whole and given.
+
+        One that repeats the response changes nothing: what was cut off stays cut off.
+        """
         chain = replace(self, rounds=(*self.rounds[:-1], closed), stopped_by=stopped_by)
-        if not closed.accepted:
+        if not closed.accepted or closed.revision == self.response.strip():
             return chain
         return replace(chain, response=closed.revision, stop_reason="end_turn", refused=False, truncated=False)
 

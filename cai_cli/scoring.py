@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from cai_cli import prompts
+from cai_cli.errors import Reject
 from cai_cli.flow import Flow, Model, Reply, Request, ask_whole, together, value_of
 from cai_cli.parts import Parts
 from cai_cli.prompts import Template
@@ -65,6 +66,7 @@ class ScoreSettings(Section):
 class Scorer:
     """Scores a response, each criterion in a question of its own: side by side they would color one another.
 
+    The question depends on the texts alone, so a response that is scored in several places is scored once, and the same.
     Source: Lee et al. 2023, arXiv 2309.00267, section on direct scoring (the expectation over score tokens)
     """
 
@@ -74,28 +76,30 @@ class Scorer:
     seed: int
     stage: str
 
-    def __call__(self, row_id: str, messages: Sequence[Turn], response: str, step: object = "") -> Flow[tuple[Score, ...]]:
-        """Ask about a response once a criterion. `step` tells several texts of a row apart.
+    def __call__(self, row_id: str, messages: Sequence[Turn], response: str) -> Flow[tuple[Score, ...]]:
+        """Ask about a response once a criterion.
 
-        Gives: a score for each; null where none could be read twice, or the judge refused. Rejects: what `ask` rejects
+        Rejects: no_score (refused, cut off or twice not to be read), and what `ask` rejects
         """
-        outcomes = yield from together(self._score(scale, row_id, messages, response, step) for scale in self.criteria)
+        outcomes = yield from together(self._score(scale, row_id, messages, response) for scale in self.criteria)
         return tuple(value_of(outcome) for outcome in outcomes)
 
-    def _score(self, scale: Scale, row_id: str, messages: Sequence[Turn], response: str, step: object) -> Flow[Score]:
-        request = self.question(scale, row_id, messages, response, step)
+    def _score(self, scale: Scale, row_id: str, messages: Sequence[Turn], response: str) -> Flow[Score]:
+        request = self.question(scale, row_id, messages, response)
         reply, read = yield from prompts.ask_readable(ask_whole, request, self._read)
         if read is None:
-            return Score(criterion=scale.name)
+            why = "refused" if reply.refused else "cut off" if reply.truncated else "twice not to be read"
+            raise Reject("no_score", f"{scale.name}: {why}")
         score, rationale = read
         return Score(criterion=scale.name, score=_expected(reply, score), rationale=rationale)
 
-    def question(self, scale: Scale, row_id: str, messages: Sequence[Turn], response: str, step: object = "") -> Request:
+    def question(self, scale: Scale, row_id: str, messages: Sequence[Turn], response: str) -> Request:
         """The request of one score, as it is sent."""
         conversation = prompts.transcript(messages)
-        nonce = prompts.nonce((conversation, response, scale.description), self.seed, row_id, "score", scale.name, step)
+        texts = (conversation, response, scale.description)
+        nonce = prompts.nonce(texts, self.seed, "score", scale.name, *texts)
         text = self.template.fill(
-            conversation=prompts.fenced("conversation", nonce, conversation), nonce=nonce, criterion=scale.name,
+            conversation=prompts.conversation(messages, nonce), nonce=nonce, criterion=scale.name,
             description=prompts.fenced("criterion", nonce, scale.description),
             response=prompts.fenced("response", nonce, response),
         )  # fmt: skip
@@ -117,7 +121,7 @@ def scorer_of(parts: Parts, stage: str) -> Scorer:
     settings = parts.section(ScoreSettings)
     return Scorer(
         criteria=settings.criteria, template=parts.template(settings.template, "score"), seed=parts.seed, stage=stage,
-        model=parts.model(settings.model, role="scores"),
+        model=parts.model(settings.model),
     )  # fmt: skip
 
 
@@ -128,11 +132,8 @@ def _expected(reply: Reply, score: int) -> float:
     return round(math.fsum(int(option) * p for option, p in reply.probabilities.items() if option in OPTIONS), 6)
 
 
-def composite(scores: Iterable[Score], criteria: Sequence[Scale]) -> float | None:
-    """The weighted mean of scores, 1 to 10; None where one is missing."""
-    weights = {scale.name: scale.weight for scale in criteria}
-    given = [(weights[one.criterion], one.score) for one in scores]
-    known = [(weight, score) for weight, score in given if score is not None]
-    if not known or len(known) < len(given):
-        return None
-    return round(math.fsum(weight * score for weight, score in known) / math.fsum(weight for weight, _ in known), 6)
+def composite(scores: Iterable[Score], criteria: Sequence[Scale]) -> float:
+    """The weighted mean of scores, 1 to 10. Takes: a score of every criterion"""
+    given = {one.criterion: one.score or 0.0 for one in scores}
+    weighted = math.fsum(scale.weight * given[scale.name] for scale in criteria)
+    return round(weighted / math.fsum(scale.weight for scale in criteria), 6)

@@ -29,6 +29,7 @@ class Price(Section):
     """Dollars per million output tokens."""
 
 
+_OF_A_PROVIDER = ("name", "base_url", "key_env", "allow_http", "top_k", "thinking", "logprobs", "world")
 _SENT = ("temperature", "top_p", "top_k", "stop_sequences", "effort", "thinking", "logprobs", "world")
 
 
@@ -71,9 +72,14 @@ class ModelSection(Section):
     """Settings of the simulated model's world (provider: simulated only): its judge's biases, its refusal rate, its noise."""
 
     def over(self, default: ModelSection) -> ModelSection:
-        """These settings where they were set, the default's elsewhere."""
+        """These settings where they were set, the default's elsewhere; but nothing that is true of the default's model or server
+        only: another name drops its price, another provider all that belongs to the first one."""
         set_here = {name: getattr(self, name) for name in self.model_fields_set}
-        return default.model_copy(update=set_here)
+        mine: tuple[str, ...] = ("price",) if set_here.get("name", default.name) != default.name else ()
+        if set_here.get("provider", default.provider) != default.provider:
+            mine = (*_OF_A_PROVIDER, "price")
+        dropped = {name: type(self).model_fields[name].get_default() for name in mine}
+        return default.model_copy(update=dropped | set_here)
 
     def model(self) -> Model:
         """The same as a request carries it: only parameters that were set are sent."""

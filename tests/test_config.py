@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from cai_cli import config
 from cai_cli.config import Config
 from cai_cli.errors import Exit, Fix
-from cai_cli.stages import critique, generate, label_pairs, revise
+from cai_cli.settings import ModelSection
+from cai_cli.stages import critique, expand, generate, label_pairs, revise
 from cai_cli.tables import debias
 from cai_cli.validation import validated
 
@@ -150,6 +151,16 @@ def test_seven_mistakes_are_seven_messages_each_with_its_line(folder: Path) -> N
         ("revise: {stop: {severity: 1}}", "revise.stop: unknown key 'severity'", "did you mean 'severity_below'?"),
         ("label_pairs: {principles: 0, labelers: [{nme: x}]}", "label_pairs.labelers[0]: 'name' is missing", "add 'name: ...'"),
         ("label_pairs: {labelers: [{name: x}, {name: x}]}", "label_pairs.labelers[1]: 'name' is given twice: 'x'", ""),
+        ("revise: {accept: if_preferred, labeler: {name: j, model: {provider: nonsens}}}",
+         "revise.labeler.model: 'provider' names no provider: 'nonsens'", "known are: anthropic"),
+        ("revise: {accept: if_preferred, labeler: {name: j, model: {provider: openai}}}",
+         "revise.labeler.model: 'name' is missing: a stage asks this model", "add 'name"),
+        ("revise: {accept: if_preferred, labeler: {name: j, model: {world: {noice: 1}}}}",
+         "revise.labeler.model.world: unknown key 'noice'", "did you mean 'noise'?"),
+        ("generate: {model: {world: {noise: much, position: 1}}}", "generate.model.world.noise must be a number, not 'much'", ""),
+        ("critique: {principles: 0, exemplars: 0, exemplar_file: nosuch}",
+         "critique: there are no exemplars 'nosuch' for critique", "there are: general"),
+        ("expand: {against: [c.yaml, nosuch.jsonl]}", "expand: 'against[1]' names no file or folder: 'nosuch.jsonl'", "a path"),
         ("limits: {max_outage: 1:30}", "limits: 'max_outage' is no length of time: '1:30'", "write 90s"),
         ("limits: {budget_usd: -1}", "limits: 'budget_usd' must be at least 0, not the number -1", ""),
         ("prompts: {path: gone.jsonl}", "prompts: 'path' names no file: 'gone.jsonl'", "a path is relative to the config"),
@@ -185,6 +196,40 @@ def test_what_is_wrong_is_not_missing_too(folder: Path) -> None:
 def test_an_unknown_provider_is_told_once(folder: Path) -> None:
     text = "name: a\noutput: b\nmodel: {provider: antropic}\ngenerate: {model: {max_tokens: 5}}\n"
     assert [message for message, _ in problems(folder, text)] == ["c.yaml:3: model: 'provider' names no provider: 'antropic'"]
+
+
+def test_a_world_is_told_of_where_it_stands_and_once(folder: Path) -> None:
+    text = "name: a\noutput: b\nmodel:\n  provider: simulated\n  world:\n    refusal_rat: 1\n    noise: 1\n    length: x\n"
+    text += "generate:\n  model: {max_tokens: 5}\nlabel_pairs: {principles: 0}\n"
+    assert [message for message, _ in problems(folder, text)] == [
+        "c.yaml:6: model.world: unknown key 'refusal_rat'",
+        "c.yaml:8: model.world.length must be a number, not 'x'",
+    ]
+    assert read(folder, text.replace("simulated", "anthropic\n  name: n")).model.provider == "anthropic"  # it has no world
+
+
+PER_STAGE = "name: a\noutput: b\ncritique: off\nconstitution: constitutions/general.yaml\n"
+
+
+def test_the_labeler_of_revisions_is_asked_only_where_revisions_are_compared(folder: Path) -> None:
+    revised = PER_STAGE + "revise:\n  model: {name: m}\n"
+    assert read(folder, revised + "  labeler: {name: j}\n").section(revise.Settings) is not None
+    told = "revise.labeler.model: 'name' is missing: a stage asks this model"
+    # the reviser's own model is not the labeler's default
+    assert [message for message, _ in problems(folder, revised + "  accept: if_preferred\n")] == [f"c.yaml:5: {told}"]
+    text = revised + "  accept: if_preferred\n  labeler:\n    name: j\n"
+    assert [message for message, _ in problems(folder, text)] == [f"c.yaml:8: {told}"]
+    assert read(folder, text + "    model: {name: other}\n").section(revise.Settings) is not None
+    # where another stage asks the top-level model too, that is what is to be mended
+    both = "c.yaml:1: model: 'name' is missing: a stage asks this model"
+    assert [message for message, _ in problems(folder, text + "generate: {}\n")] == [both]
+
+
+def test_exemplars_that_are_too_few_are_told_of_at_their_number(folder: Path) -> None:
+    text = FREE + "critique:\n  principles: 0\n  exemplar_file: general\n  exemplars: 99\n"
+    ((message, _),) = problems(folder, text)
+    assert message.startswith("c.yaml:7: critique: ")
+    assert "99 are asked for" in message
 
 
 def test_debias_needs_no_model(folder: Path) -> None:
@@ -276,6 +321,15 @@ def test_paths_are_looked_up_from_the_config_then_from_here_and_those_of_flags_f
     assert read(folder, FREE + "prompts: {path: q.jsonl}\n").prompts_path() == Path("q.jsonl")
     assert read(folder, FREE, prompts__path="p.jsonl").prompts_path() == Path("p.jsonl")
     assert read(folder, FREE, prompts__path="-").prompts_path() == Path("-")
+    against = "expand: {against: [p.jsonl, q.jsonl]}\n"
+    assert _against(read(folder, FREE + against)) == [folder / "p.jsonl", Path("q.jsonl")]
+    assert _against(read(folder, FREE, ["expand.against=[p.jsonl]"])) == [Path("p.jsonl")]
+
+
+def _against(read_config: Config) -> list[Path]:
+    section = read_config.section(expand.Settings)
+    assert section is not None
+    return [read_config.input_path(name, "expand.against") for name in section.against]
 
 
 def test_a_constitution_is_the_configs_own_then_the_shipped_one(folder: Path) -> None:
@@ -356,3 +410,25 @@ def test_any_values_give_a_section_or_mistakes(raw: Any, kind: Any) -> None:
     again, none = validated(kind, section.model_dump(mode="json", exclude_unset=True), ("part",), lambda path: "")
     assert again == section
     assert none == []
+
+
+def test_what_is_true_of_one_model_only_is_not_inherited_by_another() -> None:
+    price, world = {"input": 0.01, "output": 0.02}, {"harm": 0.1}
+    common = ModelSection(
+        provider="simulated", name="a", max_tokens=9, price=price, base_url="http://127.0.0.1:1", key_env="K", logprobs=False,
+        world=world, effort="low",
+    )  # fmt: skip
+    same = ModelSection(max_tokens=7).over(common)
+    assert (same.name, same.price, same.base_url, same.world, same.max_tokens) == ("a", common.price, common.base_url, world, 7)
+    named = ModelSection(name="b").over(common)
+    assert (named.price, named.base_url, named.world, named.max_tokens) == (None, common.base_url, world, 9)
+    other = ModelSection(provider="anthropic").over(common)
+    assert (other.name, other.price, other.base_url, other.key_env, other.logprobs, other.world) == (
+        "",
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
+    assert (other.max_tokens, other.effort) == (9, "low")

@@ -308,3 +308,18 @@ def test_the_table_fits_80_columns_and_shows_strange_names() -> None:
     assert "accuracy on gold" in text
     assert "position bias b" in text
     assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_a_clamp_is_told_because_it_hides_biases() -> None:
+    def held_by(one: Vote) -> Vote:
+        p_a = one.p_a or 0.0
+        return replace(one, confidence=max(p_a, 1 - p_a), p_a=min(max(p_a, 0.4), 0.6))
+
+    def clamped(row: Pair) -> Pair:
+        return replace(row, votes=tuple(map(held_by, row.votes)))
+
+    rows = world(probability, 200, 3)
+    plain, held = (measure(found, DEFAULTS, 7) for found in (rows, map(clamped, rows)))
+    assert abs(main(held)["position"]["b"]) < 0.5 * abs(main(plain)["position"]["b"])
+    told = [any("a clamp" in line for line in report.document["warnings"]) for report in (plain, held)]
+    assert told == [False, True]

@@ -208,6 +208,7 @@ def test_every_value_has_its_place() -> None:
     assert document.where(("a", "b", 1, "c")) == "dir/c.yaml:4"
     assert document.where(("a", "gone")) == "dir/c.yaml:1"
     assert document.where(("a", "b", 7)) == "dir/c.yaml:2"
+    assert document.where(("a", "gone", "b")) == "dir/c.yaml:1"  # a 'b' of something else
     assert document.where(("f",)) == "dir/c.yaml:7"
     assert document.where(("f", "e")) == "dir/c.yaml:6"
     assert document.written(("a", "b", 1, "c")) == "3.10"

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,8 @@ from seeds import BOTH, SEEDS, TOPICS
 from cai_cli import prompts
 from cai_cli.errors import Exit, Fix, Reject
 from cai_cli.flow import Model, Outcome, Reply, Request, play
-from cai_cli.stages.expand import Ask, Drafts, Expand, Seed, Settings, most_asks, next_wave, strata_of
+from cai_cli.stages.expand import REMEDIES, Ask, Drafts, Expand, Seed, Settings, most_asks, next_wave, remedy, strata_of
+from cai_cli.tables._novelty import Reason
 
 MODEL = Model(provider="simulated", name="m", params={"max_tokens": 512})
 
@@ -172,3 +173,22 @@ def test_what_cannot_be_used_is_a_counted_reject(replies: list[Outcome], reason:
     with pytest.raises(Reject) as caught:
         play(stage()(ASK), replies)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("rejected", "filtered", "advice"),
+    [
+        ({"truncated": 3}, {"near_duplicate": 29}, REMEDIES["truncated"]),  # three asks were to bring thirty drafts
+        ({"truncated": 3}, {"near_duplicate": 31}, REMEDIES["near_duplicate"]),
+        ({}, {"contaminated": 2, "empty": 1}, REMEDIES["contaminated"]),
+        ({"context_exceeded": 1}, {}, "see the rejects: context_exceeded"),
+        ({}, {"surplus": 9, "too_long": 1}, REMEDIES["too_long"]),  # a surplus is nothing that is missing
+        ({}, {"surplus": 9}, "raise expand.max_asks"),
+    ],
+)
+def test_the_advice_is_about_what_cost_most_drafts(rejected: dict[str, int], filtered: dict[str, int], advice: str) -> None:
+    assert remedy(rejected, filtered, per_ask=10) == advice
+
+
+def test_every_reason_that_a_draft_can_be_left_out_for_has_a_remedy() -> None:
+    assert set(get_args(Reason)) - {"surplus"} < REMEDIES.keys()

@@ -260,11 +260,45 @@ def test_a_model_that_refuses_is_not_asked_for_ever(cai: Cai, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("more", "wanted", "advice"),
+    [
+        ({"model": MODEL | {"max_tokens": 60}}, "100 of 100", "raise max_tokens, or ask for fewer at once: expand.per_ask"),
+        ({"model": MODEL | {"world": {"refusal_rate": 1.0}}}, "100 of 100", "ask another model, or by another expand.template"),
+        ({"expand": {"count": 100, "max_asks": 5, "max_chars": 8}}, "100 of 100", "raise expand.max_chars"),
+        ({"expand": {"count": 100, "max_asks": 5, "similarity": 0.1}}, "of 100", "raise expand.similarity or expand.max_asks"),
+        ({"expand": {"count": 100, "max_asks": 2, "similarity": 1.0}}, "of 100", "raise expand.max_asks"),
+    ],
+)
+def test_what_is_missing_is_told_with_the_remedy_of_its_most_frequent_reason(
+    cai: Cai, tmp_path: Path, more: dict[str, Any], wanted: str, advice: str
+) -> None:
+    config(tmp_path, **more)
+    for _ in range(2):  # and when it comes back to what it made
+        code, _, err = cai("expand", "c.yaml")
+        (warning,) = (line for line in err.splitlines() if line.startswith("warning: "))
+        assert f"{wanted} prompts are missing: " in warning
+        assert warning.partition("; ")[2].startswith(advice)
+        assert not unbalanced(manifest(tmp_path / "out"))
+        assert (code, "more than 20% of the asks were rejected" in err) in ((3, True), (0, False))
+
+
+def test_seeds_that_cannot_be_read_are_no_asks(cai: Cai, tmp_path: Path) -> None:
+    config(tmp_path, expand={"count": 10})
+    write_rows(tmp_path / "seeds.jsonl", [*seeds("harmful"), *({"prompt": " ", "kind": "harmful"} for _ in range(9))])
+    code, _, err = cai("expand", "c.yaml")
+    assert (code, "more than 20% of the seeds were rejected" in err) == (3, True)
+    assert "missing" not in err
+    definition = json.loads((tmp_path / "out/expand/latest/_diversity.json").read_bytes())["definitions"]["came_in"]
+    assert "asks" in definition
+    assert "seeds" in definition
+
+
+@pytest.mark.parametrize(
     ("expand", "said"),
     [
         ({"mix": {"neutral": 1}}, "no seed is of the kind 'neutral'"),
         ({"mix": {"harmful": 0}}, "at least one weight must be above 0"),
-        ({"against": ["nowhere.jsonl"]}, "there is no file or folder 'nowhere.jsonl'"),
+        ({"against": ["nowhere.jsonl"]}, "expand: 'against[0]' names no file or folder: 'nowhere.jsonl'"),
         ({"similarity": 1.5}, "similarity"),
         ({"template": "generl"}, "did you mean 'general'?"),
     ],

@@ -12,11 +12,12 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from outside import Cai, questions, rows_of, write_config, write_rows
 from reading import jsonl, read, refused, texts
 
 from cai_cli.engine.inputs import group_by_prompt, read_pairs, read_prompts, read_rows
 from cai_cli.errors import Fix
-from cai_cli.records import Pair, Prompt, Rejected, Sample, Turn
+from cai_cli.records import Chain, Pair, Prompt, Rejected, Sample, Turn
 from cai_cli.settings import PromptsSection
 
 LAW = settings(deadline=None, max_examples=30)
@@ -318,3 +319,43 @@ def test_a_prompt_may_have_many_given_pairs_when_each_has_an_id(tmp_path: Path) 
         ("p-0", "p", "x", "harmless"),
         ("p-1", "p", "x", "harmless"),
     ]
+
+
+@pytest.mark.parametrize(("shape", "order"), [(Sample, (0, 1)), (Sample, (1, 0)), (Chain, (0, 1))])
+def test_samples_and_chains_in_one_file_are_each_read_as_what_they_are(tmp_path: Path, shape: Any, order: tuple[int]) -> None:
+    common = {"prompt_id": "p", "messages": [{"role": "user", "content": "q"}], "prompt": "q", "response": "now"}
+    both = ({"id": "chain", "rounds": [], "initial_response": "before", **common}, {"id": "sample", **common})
+    (tmp_path / "rows.jsonl").write_bytes(jsonl(*(both[n] for n in order)))
+    rows = {row.id: row for row in read_rows(shape, [tmp_path / "rows.jsonl"]) if isinstance(row, Sample)}
+    assert [row.initial_response for row in rows.values() if isinstance(row, Chain) and row.id == "chain"] == ["before"]
+    assert Chain.begin(rows["sample"]).initial_response == "now"
+
+
+def direct(folder: Path) -> Path:
+    """A config that revises without critiques; its prompts are there."""
+    write_rows(folder / "prompts.jsonl", questions(3))
+    return write_config(folder, critique="off", revise={"rounds": 2}, label_pairs=None, debias=None)
+
+
+def test_revise_without_critiques_takes_samples_from_a_pipe(cai: Cai, tmp_path: Path) -> None:
+    direct(tmp_path)
+    code, samples, _ = cai("generate", "c.yaml", "-o", "-")
+    assert code == 0
+    code, out, err = cai("revise", "c.yaml", "-i", "-", "-o", "-", stdin=samples.encode())
+    assert code == 0, err
+    before = {row["id"]: row["response"] for row in map(json.loads, samples.splitlines())}
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert {row["id"]: row["initial_response"] for row in rows} == before
+    assert len(rows) == 6
+    assert all(row["rounds"] and row["stopped_by"] for row in rows)
+    assert cai("run", "c.yaml")[0] == 0
+    assert rows == rows_of(tmp_path / "out/revise/latest")
+
+
+def test_revise_of_critiques_refuses_rows_without_an_open_round(cai: Cai, tmp_path: Path) -> None:
+    direct(tmp_path)
+    assert cai("run", "c.yaml")[0] == 0
+    write_config(tmp_path, "looped.yaml", output="other")
+    for version in ("generate", "revise"):
+        code, _, err = cai("revise", "looped.yaml", "-i", f"out/{version}/latest")
+        assert (code, "no row has an open round" in err) == (65, True), err

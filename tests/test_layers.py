@@ -19,8 +19,8 @@ PACKAGE = Path(__file__).parent.parent / "cai_cli"
 LAYERS = (
     {"__init__", "errors", "chance", "records", "flow", "shipped", "visible"},
     {
-        "documents", "settings", "validation", "votes", "constitution", "importing", "oversights", "transcripts", "prompts", "prices",
-        "logprobs", "exemplars", "parts", "judging", "scoring",
+        "documents", "settings", "validation", "votes", "constitution", "importing", "oversights", "transcripts", "prompts",
+        "prices", "logprobs", "exemplars", "parts", "judging", "scoring", "openers",
     },
     {"stages", "tables", "providers", "exports", "bias"},
     {"engine", "config", "checks", "reports", "simulate"},
@@ -32,7 +32,10 @@ OUTSIDE = {
     "os", "socket", "ssl", "pathlib", "shutil", "tempfile", "sqlite3", "aiohttp", "subprocess", "urllib", "http", "requests",
     "asyncio", "threading", "time", "random", "anthropic", "datasets",
 }  # fmt: skip
-PURE = ("stages", "tables", "bias", "errors", "chance", "records", "flow", "visible", "votes", "logprobs", "judging", "scoring")
+PURE = (
+    "stages", "tables", "bias", "errors", "chance", "records", "flow", "visible", "votes", "logprobs", "judging", "scoring",
+    "openers",
+)  # fmt: skip
 REGISTRIES = {"stages/__init__.py"}  # they look for other packages' parts, and for nothing else
 LONGEST_FUNCTION, LONGEST_FILE = 60, 450  # lines
 

@@ -153,12 +153,29 @@ label_pairs: {principles: 0, labelers: [{name: a}, {name: b, model: {name: v}}]}
     assert lines["label-pairs"][1:] == ["simulated w, simulated v", "label-general", "the built-in one"]
 
 
+def test_check_shows_expand_as_any_stage_and_notes_what_it_lacks(cai: Cai, tmp_path: Path) -> None:
+    text = "model: {provider: simulated, name: w}\nexpand: {model: {name: v}}\nlabel_pairs: {principles: 0, pairs: given}\n"
+    code, out, err = cai("config", "check", write(tmp_path, text))
+    assert (code, err) == (0, "")
+    assert table(out)["expand"] == ["expand", "simulated v", "expand-general", "none"]
+    (tmp_path / "c.yaml").write_text("name: x\noutput: out\nmodel: {name: claude-haiku-5-5}\nexpand: {}\n")
+    code, out, err = cai("config", "check", "c.yaml")
+    assert (code, table(out)["expand"][1]) == (0, "anthropic claude-haiku-5-5")
+    assert "warning: limits: there is no budget_usd" in err
+    assert "note: expand: no prompts are named" in err
+
+
 def test_check_warns_of_what_a_run_would_regret(cai: Cai, tmp_path: Path) -> None:
-    text = "model: {name: claude-haiku-5-5}\ngenerate: {}\nlabel_pairs: {principles: 0, orders: one}\n"
+    text = "model: {name: claude-haiku-5-5}\ngenerate: {}\ndebias: {}\nlabel_pairs: {principles: 0, orders: one, clamp: [0.4, 0.6]}\n"
     code, out, err = cai("config", "check", write(tmp_path, text))
     assert (code, out.splitlines()[-1].startswith("ok:")) == (0, True)
-    begins = ("label_pairs: one vote in one order", "label_pairs: the only judge is the model", "limits: there is no budget_usd")
-    assert [line.startswith(f"warning: {begin}") for line, begin in zip(err.splitlines(), begins, strict=True)] == [True] * 3
+    begins = (
+        "label_pairs: clamp keeps",
+        "label_pairs: one vote in one order",
+        "label_pairs: the only judge is the model",
+        "limits: there is no budget_usd",
+    )
+    assert [line.startswith(f"warning: {begin}") for line, begin in zip(err.splitlines(), begins, strict=True)] == [True] * 4
 
 
 @pytest.mark.parametrize(
@@ -252,6 +269,23 @@ def test_the_shipped_constitution_passes_its_own_check(cai: Cai) -> None:
     code, out, err = cai("constitution", "check", shipped("configs", "constitutions", "general.yaml"))
     assert (code, err) == (0, "")
     assert ": general " in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("verb", [("check",), ("diff", "general")])
+def test_a_shipped_constitution_is_found_by_its_name_and_a_file_goes_first(
+    verb: tuple[str, ...], cai: Cai, tmp_path: Path
+) -> None:
+    code, out, err = cai("constitution", *verb, "safety")
+    assert (code, err) == (0, "")
+    assert "safety 1" in out
+    own(tmp_path, entry("p")).rename(tmp_path / "safety")
+    assert "own 3" in cai("constitution", *verb, "safety")[1]
+    for near in ("saftey", "constitutions/safety.yaml"):
+        code, out, err = cai("constitution", *verb, near)
+        assert (code, out) == (2, "")
+        assert err == f"error: there is no constitution '{near}'\nhint: did you mean 'safety'?\n"
+    err = cai("constitution", *verb, "qqqq")[2]
+    assert "hint: give a YAML file, or one of those that ship with cai: financial, general," in err
 
 
 def test_check_warns_of_copies_idle_entries_missing_categories_and_one_sided_weight(cai: Cai, tmp_path: Path) -> None:

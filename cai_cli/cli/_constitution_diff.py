@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cai_cli.cli import _constitution_file
 from cai_cli.constitution import Constitution, load
 from cai_cli.engine import constitution_diff
-from cai_cli.errors import Fix
-from cai_cli.shipped import shipped
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,24 +18,13 @@ LONG = ("description", "critique_prompt", "revision_prompt", "text")
 
 def compared(before: str, after: str, config: Path | None) -> dict[str, Any]:
     """All that is known of a change, as `--json` gives it. Raises: Fix"""
-    paths = [_path(name) for name in (before, after)]
+    paths = [_constitution_file.find(name) for name in (before, after)]
     sides = [load(path) for path in paths]
     found = {
         "before": _named(paths[0], sides[0]), "after": _named(paths[1], sides[1]),
         "same": sides[0].fingerprint == sides[1].fingerprint, **constitution_diff.changes(*sides),
     }  # fmt: skip
     return found if config is None else found | _touched(config, paths)
-
-
-def _path(name: str) -> Path:
-    """A file, or else a shipped constitution by its name. Raises: Fix"""
-    path, own = Path(name), shipped("configs", "constitutions", f"{name}.yaml")
-    if path.is_file() or not own.is_file():
-        if not path.is_file():
-            names = ", ".join(sorted(file.stem for file in own.parent.glob("*.yaml")))
-            raise Fix(f"there is no constitution '{name}'", f"give a YAML file, or one of those that ship with cai: {names}")
-        return path
-    return own
 
 
 def _named(path: Path, constitution: Constitution) -> dict[str, str]:

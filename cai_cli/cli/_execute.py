@@ -98,7 +98,7 @@ def _last_line(config: configs.Config, summary: Summary, command: str) -> str:
     """What stands last on stderr: how to go on, where there is something to go on with."""
     if summary.exit == Exit.REJECTS:
         most, look = f"{config.limits.max_reject_rate:.0%}", _rejects(config, summary)
-        return f"whole, but more than {most} of a stage's rows were rejected; {look}"
+        return f"whole, but more than {most} of {summary.over} were rejected; {look}"
     if summary.exit != Exit.OK:
         spent = isinstance(summary.error, Spent)
         stopped = f"{summary.in_flight} in flight at the stop (may be billed twice)"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cai_cli.engine.plan import Step
     from cai_cli.flow import Model
     from cai_cli.stages.label_pairs import Settings as LabelPairs
+    from cai_cli.tables.debias import Settings as Debias
 
 HELP = "Check a config, or print the schema that editors use."
 
@@ -50,12 +51,14 @@ def check(
     from cai_cli.engine import plan
 
     loaded = configs.load(config, set_)
-    steps = plan.steps_of(loaded, plan.sections_of(loaded))
+    run = plan.steps_of(loaded, plan.sections_of(loaded))
+    alone = [step for name in plan.alone_of(loaded) for step in plan.steps_of(loaded, [name])]
+    steps = [*run, *alone]
     rows = [("stage", "model", "template", "principles"), *map(_row, steps)]
     typer.echo(aligned([*rows, *((name, "", "", "") for name in _added(loaded, steps))]))
     for warning in _warnings(loaded, {step.name: step for step in steps}):
         say(f"warning: {warning}")
-    for note in _notes(loaded, steps):
+    for note in _notes(loaded, steps, [*run[:1], *alone]):
         say(f"note: {note}")
     typer.echo(f"ok: {config}")
 
@@ -100,6 +103,8 @@ def _warnings(config: Config, steps: dict[str, Step]) -> Iterator[str]:
         yield "there is no stage section, so there is nothing to run; add one, such as: generate: {samples: 2}"
     if (judging := steps.get("label-pairs")) is not None:
         settings = cast("LabelPairs", judging.settings)
+        if (held := steps.get("debias")) is not None and _clamped_away(settings, cast("Debias", held.settings)):
+            yield "label_pairs: clamp keeps labels from reaching debias.min_confidence: hardly a row is left; set that to 0.5"
         if settings.orders == "one" and settings.votes == 1 and len(judging.models) == 1:
             yield "label_pairs: one vote in one order: position bias stays in every label; better: orders: both"
         if (writing := steps.get("generate")) is not None and _judges_itself(writing, judging):
@@ -109,27 +114,31 @@ def _warnings(config: Config, steps: dict[str, Step]) -> Iterator[str]:
         yield "limits: there is no budget_usd: a run may spend without a cap"
 
 
+def _clamped_away(settings: LabelPairs, debias: Debias) -> bool:
+    """Whether no clamped label is surer than what debias asks for."""
+    return settings.clamp is not None and max(settings.clamp[1], 1 - settings.clamp[0]) <= debias.min_confidence
+
+
 def _judges_itself(writing: Step, judging: Step) -> bool:
     """The simulated model does not know its own texts, so it cannot favour them."""
     writers, judges = ({(model.provider, model.name) for model in step.models} for step in (writing, judging))
     return judges == writers and all(provider != "simulated" for provider, _ in judges)
 
 
-def _notes(config: Config, steps: list[Step]) -> Iterator[str]:
-    """What a run will ask for besides the config."""
-    if steps and _reads_prompts(steps[0]) and not (config.prompts and (config.prompts.path or config.prompts.dataset)):
-        section = steps[0].name.replace("-", "_")
-        yield f"{section}: no prompts are named: give a run -i FILE, or add: prompts: {{path: prompts.jsonl}}"
+def _notes(config: Config, steps: list[Step], first: list[Step]) -> Iterator[str]:
+    """What a run will ask for besides the config. `first`: the steps that a command can begin with"""
+    from cai_cli.engine.plan import INPUTS
+
+    for step in first if not (config.prompts and (config.prompts.path or config.prompts.dataset)) else ():
+        if step.reads[0] in INPUTS:
+            section = step.name.replace("-", "_")
+            yield f"{section}: no prompts are named: give a run -i FILE, or add: prompts: {{path: prompts.jsonl}}"
     lacking: dict[tuple[str, str], dict[str, None]] = {}
     for step in steps:
         for said in (said for model in step.models if (said := _lacks_key(model))):
             lacking.setdefault(said, {})[step.name] = None
     for (before, after), names in lacking.items():
         yield f"{before}the model of {', '.join(names)}: {after}"
-
-
-def _reads_prompts(first: Step) -> bool:
-    return first.name == "generate" or (first.name == "label-pairs" and cast("LabelPairs", first.settings).pairs == "given")
 
 
 def _lacks_key(model: Model) -> tuple[str, str] | None:

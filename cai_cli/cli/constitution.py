@@ -27,11 +27,13 @@ Examples:
   cai constitution list --json
 """
 
-CHECK = """Read a constitution and what it extends; say how its weight is spread, and what looks like an oversight.
+CHECK = """Read a constitution, a YAML file or the name of a shipped one, and what it extends; say how its weight is spread, and
+what looks like an oversight.
 
 \b
 Examples:
   cai constitution check constitutions/mine.yaml
+  cai constitution check safety
 """
 
 IMPORT = """Read the JSON files published with the Constitutional AI paper, in any order: principles and preferences become a
@@ -90,13 +92,14 @@ def _write_json(document: dict[str, Any]) -> None:
 
 
 @app.command(help=CHECK)
-def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file.", show_default=False)]) -> None:
+def check(file: Annotated[str, typer.Argument(metavar="FILE", help="It, or a shipped one's name.", show_default=False)]) -> None:
     from cai_cli import oversights
+    from cai_cli.cli import _constitution_file
     from cai_cli.cli._table import aligned
     from cai_cli.cli.errors import say
     from cai_cli.constitution import load
 
-    found = load(file)
+    found = load(_constitution_file.find(file))
     rows = [*_shares("principles", found.principles), *_shares("preferences", found.preferences)]
     typer.echo(aligned([("part", "category", "entries", "weight"), *rows]))
     for warning in oversights.of(found):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,18 +37,8 @@ Examples:
 ROWS, REJECTS = 3, 20  # shown by default
 
 
-class Stage(StrEnum):
-    generate = "generate"
-    critique = "critique"
-    revise = "revise"
-    score = "score"
-    label_pairs = "label-pairs"
-    debias = "debias"
-    expand = "expand"
-
-
-# Whose rows say most comes first.
-_TELLING = (Stage.revise, Stage.critique, Stage.label_pairs, Stage.debias, Stage.score, Stage.generate, Stage.expand)
+# Whose rows say most comes first; stages of other packages stand before what is told at last.
+_TELLING, _AT_LAST = ("revise", "critique", "label-pairs", "debias", "score"), ("generate", "expand")
 
 app = verb_app()
 
@@ -66,7 +56,7 @@ class Found:
 def command(
     config: ConfigFile,
     id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A row's id, or a prompt's.", show_default=False)] = None,
-    stage: Annotated[Stage | None, typer.Option(help="Only rows of this stage.")] = None,
+    stage: Annotated[str | None, typer.Option(metavar="STAGE", help="Only rows of this stage.", show_default=False)] = None,
     rejects: Annotated[bool, typer.Option("--rejects", help="Rejected rows, with reason and place.")] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help=f"At most N rows. Default: {ROWS}, or {REJECTS} rejects.")
@@ -89,7 +79,8 @@ def command(
     elif id is not None:
         found = list(itertools.islice(_of_id(newest.values(), id), limit))
     else:
-        name = next(name for name in _TELLING if name in newest)
+        added = (name for name in newest if name not in (*_TELLING, *_AT_LAST))
+        name = next(name for name in (*_TELLING, *added, *_AT_LAST) if name in newest)
         found = [_found(newest[name], line) for line in itertools.islice(_lines(newest[name]), limit or ROWS)]
     if id is not None and not found:
         raise Fix(
@@ -108,12 +99,17 @@ def _show_prompt(config: Any, stage: str, id: str | None, as_json: bool, others:
     _prompt.show(config, stage, id, as_json)
 
 
-def _newest(config: Any, stage: Stage | None) -> dict[str, Version]:
+def _newest(config: Any, stage: str | None) -> dict[str, Version]:
     """The newest version of each stage, or of the one named, in the order data flows. Raises: Fix: there is none"""
     from cai_cli.engine import versions
+    from cai_cli.engine.plan import stage_names
 
-    names = [stage] if stage else list(Stage)
-    found = {name.value: version for name in names if (version := versions.latest(config.output_path, name)) is not None}
+    names = stage_names()
+    if stage is not None and stage not in names:
+        close = difflib.get_close_matches(stage, names, 1)
+        raise Fix(f"there is no stage '{stage}'", f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}")
+    names = (stage,) if stage else names
+    found = {name: version for name in names if (version := versions.latest(config.output_path, name)) is not None}
     if not found:
         what = f"no version of {stage}" if stage else "no version"
         raise Fix(f"{config.output_path} holds {what} yet", f"make one: cai {stage or 'run'} {config.path}", Exit.INPUT)

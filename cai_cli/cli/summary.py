@@ -51,12 +51,13 @@ def _unpriced(config: Config, summary: Summary) -> dict[str, str]:
 def _pointers(config: Config, summary: Summary) -> Iterator[tuple[str, str]]:
     """Where the output lies, and what to type to look at it and to load it."""
     rejected = any(any(one["rejected"].values()) for one in summary.stages.values())
-    versioned = [name for name, one in summary.stages.items() if one["version"]]
-    if versioned:
+    versioned = [name for name, one in summary.stages.items() if one["version"] and one["rows"]]
+    if any(one["version"] for one in summary.stages.values()):
         here = nearest(config.output_path)
         yield "written", str(here)
         yield "look", command_line("show", config) + (" --rejects" if rejected else "")
-        yield "load", f'datasets.load_dataset("{here}", "{versioned[-1]}")'
+        if versioned:
+            yield "load", f'datasets.load_dataset("{here}", "{versioned[-1]}")'
     elif rejected and (path := stream_rejects(config)) is not None:
         yield "rejects", str(nearest(path))
     if summary.pruned:

@@ -182,8 +182,8 @@ def _picked(step: Step, row_id: str, number: int) -> tuple[Principle, ...]:
 
 
 def _made(step: Step) -> Constitution:
-    assert step.constitution is not None  # touched() takes no other steps
-    return step.constitution
+    held: Constitution = step.stage.constitution  # with the weights that the config's categories give it
+    return held
 
 
 def _texts(picked: Sequence[Principle] | Sequence[Criterion], stage: str = "") -> Hashable:

@@ -38,14 +38,18 @@ from cai_cli.errors import Exit, Reject
 from cai_cli.flow import Flow
 from cai_cli.records import Prompt, Rejected
 from cai_cli.settings import PromptsSection
-from cai_cli.stages.expand import Ask, Seed
+from cai_cli.stages.expand import Ask, Seed, remedy
 
-TOPIC, DIVERSITY = "topic", "_diversity.json"
+TOPIC, DIVERSITY, AGAINST = "topic", "_diversity.json", "expand.against"
 _COUNTS = ("requests", "replayed", "retries", "tokens_in", "tokens_out", "dollars")
 
 
 def execute(config: Config, options: Options, watch: Watch) -> Summary:
-    """Make new prompts from the config's seeds. `options.limit`: no more than so many. Raises: as a run does"""
+    """Make new prompts from the config's seeds. `options.limit`: no more than so many. Raises: as a run does
+
+    What is counted as come in: every draft (a row, or filtered), every ask that brought none (rejected, as one), and every seed
+    that could not be read (rejected).
+    """
     return run.execute(config, [NAME], options, watch, _ExpandRun)
 
 
@@ -102,9 +106,7 @@ def _seed(prompt: Prompt) -> Seed:
 
 
 def _against(config: Config, name: str) -> Iterator[Prompt | Rejected]:
-    path = Path(name).expanduser()
-    place = next((folder for folder in (config.folder, Path()) if (folder / path).exists()), config.folder)
-    return read_prompts(PromptsSection(path=name), place, config.seed)
+    return read_prompts(PromptsSection(path=str(config.input_path(name, AGAINST))), Path(), config.seed)
 
 
 def first_wave(sources: Sources) -> tuple[Program, Feed]:
@@ -254,13 +256,15 @@ class _ExpandRun(Run):
 
     def _judge(self, report: Mapping[str, Any]) -> None:
         """Say what is missing; exit 3 when more of the asks, or of the seeds, were rejected than the config allows."""
-        unusable, seeds = len(self.sources.feed.rejects), len(self.sources.seeds)
-        asked = sum(one["asks"] for one in report["strata"])
-        failed = sum(self.summary.stages[NAME]["rejected"].values()) - unusable
-        if max(failed / max(1, asked), unusable / (unusable + seeds)) > self.config.limits.max_reject_rate:
-            self.summary.exit = Exit.REJECTS
+        unread = Counter(one.reason for one in self.sources.feed.rejects)
+        failed = Counter(self.summary.stages[NAME]["rejected"]) - unread
+        asked, seeds = sum(one["asks"] for one in report["strata"]), len(self.sources.seeds)
+        shares = {"asks": failed.total() / max(1, asked), "seeds": unread.total() / (unread.total() + seeds)}
+        over = [f"the {what}" for what, share in shares.items() if share > self.config.limits.max_reject_rate]
+        if over:
+            self.summary.exit, self.summary.over = Exit.REJECTS, " and of ".join(over)
         self.summary.done = report["prompts"]
         if missing := report["wanted"] - report["prompts"]:
             what = f"{missing:,} of {report['wanted']:,} prompts are missing"
-            how = "raise expand.max_asks or expand.similarity, or give more seeds"
+            how = remedy(failed, self.summary.stages[NAME]["filtered"], self.expansion.settings.per_ask)
             self.summary.warnings.append(f"{what}: {asked:,} asks brought no more that are new; {how}")

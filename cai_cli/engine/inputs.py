@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import orjson
 
@@ -69,6 +69,7 @@ def read_pairs(settings: PromptsSection, folder: Path, seed: int) -> Iterator[Pa
 def read_rows(shape: type[R], paths: Iterable[Path]) -> Iterator[R | Rejected]:
     """Read rows that a stage wrote, ours or another's: Sample, Chain, Pair.
 
+    A sample with rounds behind it is a Chain, also where samples are asked for; one without begins where chains are.
     Raises: Fix (exit 65): no file, a damaged file, or files without any row
     """
     empty, first = True, ""
@@ -94,20 +95,19 @@ def _check_kind(shape: type[Any], line: Line, name: str) -> None:
         raise Fix(f"{name}: no row has an open round, which revise closes", "run `cai critique` on these rows first", Exit.INPUT)
 
 
-def check_kind(stage: str, path: Path) -> None:
+def check_kind(stage: str, path: Path, closes_rounds: bool) -> None:
     """Refuse rows that a stage would read and do nothing with: revise without an open round, debias without a vote.
 
-    Takes: a stage's name, what -i names   Raises: Fix (exit 65)
+    Takes: a stage's name, what -i names, whether the stage works on open rounds only   Raises: Fix (exit 65)
     """
-    if stage not in ("revise", "debias"):
+    if not closes_rounds and stage != "debias":
         return
-    column = "rounds" if stage == "revise" else "votes"
     rows = (line.row for file in find_files(path, str(path)) for line in read_file(file) if isinstance(line, Line))
-    first = next(rows, {column: True})
-    if stage == "debias" and column not in first:
+    first = next(rows, None)
+    if stage == "debias" and first is not None and "votes" not in first:
         what = f"{shown(str(path))}: these rows have no 'votes', which cai debias reads"
         raise Fix(what, "make them: cai label-pairs CONFIG -i FILE -o - > votes.jsonl", Exit.INPUT)
-    if stage == "revise" and "response" in first and not any(_is_open(row) for row in itertools.chain([first], rows)):
+    if closes_rounds and first and "response" in first and not any(_is_open(row) for row in itertools.chain([first], rows)):
         raise Fix(
             f"{shown(str(path))}: no row has an open round, which revise closes",
             "run `cai critique` on these rows first",
@@ -124,8 +124,12 @@ def _is_open(row: dict[str, Any]) -> bool:
 
 
 def _record(shape: type[R], line: Line) -> R | Rejected:
+    own: Any = shape
+    if shape in (Sample, Chain):
+        own = Chain if "rounds" in line.row else Sample
     try:
-        return from_row(shape, line.row)
+        row = from_row(own, line.row)
+        return cast("R", Chain.begin(row) if shape is Chain and isinstance(row, Sample) else row)
     except Reject as why:
         return _reject(line, why)
 

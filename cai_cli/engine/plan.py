@@ -19,8 +19,6 @@ from cai_cli.config import Config
 from cai_cli.constitution import Constitution
 from cai_cli.engine import program, versions
 from cai_cli.engine.feed import Feed, alone, from_reader, from_version
-from cai_cli.engine.files import find_files, read_file
-from cai_cli.engine.formats import Line
 from cai_cli.engine.inputs import check_kind, group_by_prompt, read_pairs, read_prompts, read_rows
 from cai_cli.engine.versions import Version
 from cai_cli.errors import Exit, Fix
@@ -92,7 +90,8 @@ class Step:
     source: str = ""  # the step of the same run whose rows it takes; empty: the run's input
     models: tuple[Model, ...] = ()
     templates: tuple[Template, ...] = ()
-    examples: tuple[tuple[str, str], ...] = ()  # exemplars: file, fingerprint
+    examples: tuple[str, ...] = ()  # fingerprints of exemplars
+    others: tuple[Section, ...] = ()  # sections of other stages that it goes by
     constitution: Constitution | None = None
     seed: int = 0
     draw_offset: int = 0
@@ -103,17 +102,27 @@ class Step:
         own = getattr(self.stage, "reads", _modules()[self.name].READS)
         return own if own[0] in INPUTS else tuple(dict.fromkeys([*reads_of(self.name)[: -len(own)], *own]))
 
+    @property
+    def takes(self) -> type[Any] | None:
+        """The record that the stage reads rows as, where it says so; None: a Sample, or a Chain where there are rounds."""
+        return getattr(self.stage, "takes", None)
+
+    @property
+    def closes_rounds(self) -> bool:
+        """Whether it works on open rounds, and leaves a row without one as it is."""
+        return self.takes is Chain and self.reads == ("critique",)
+
     def fingerprints(self) -> dict[str, Any]:
         """What determines the rows, each part hashed by itself, so that a manifest shows which one changed."""
         config = {
-            "settings": _without_models(self.settings.model_dump(mode="json")),
-            "models": [(model.provider, model.name, model.params, model.retry_truncated) for model in self.models],
+            "settings": [_without_models(section.model_dump(mode="json")) for section in (self.settings, *self.others)],
+            "models": [(*model.identity, model.retry_truncated) for model in self.models], "exemplars": self.examples,
             "seed": self.seed, "draw_offset": self.draw_offset,
         }  # fmt: skip
         return {
             "config": versions.fingerprint(config),
             "constitution": self.constitution.fingerprint if self.constitution else "",
-            "templates": {template.name: template.fingerprint for template in self.templates} | dict(self.examples),
+            "templates": {f"{template.stage}/{template.name}": template.fingerprint for template in self.templates},
             "code": f"{self.name}/{_modules()[self.name].VERSION}",
         }
 
@@ -128,6 +137,11 @@ def _without_models(settings: Any) -> Any:
 def sections_of(config: Config) -> list[str]:
     """The stages of a run that the config has a section for, in the order data flows."""
     return [name for name in stage_names() if reads_of(name) and _section(config, name) is not None]
+
+
+def alone_of(config: Config) -> list[str]:
+    """The stages that are no part of a run, each with a verb of its own, that the config has a section for."""
+    return [name for name in stage_names() if not reads_of(name) and _section(config, name) is not None]
 
 
 def _section(config: Config, name: str) -> Any:
@@ -162,8 +176,8 @@ def _step(config: Config, name: str) -> Step:
     parts = parts_of(config, settings)
     stage = module.build(parts)
     return Step(
-        **common, stage=stage, models=tuple(parts.models.values()), templates=tuple(parts.templates.values()),
-        examples=tuple(parts.examples.items()), constitution=parts.constitution,
+        **common, stage=stage, models=tuple(parts.models), templates=tuple(parts.templates), examples=tuple(parts.examples),
+        others=tuple(parts.others), constitution=parts.constitution,
     )  # fmt: skip
 
 
@@ -205,7 +219,7 @@ def feed_of(config: Config, steps: Sequence[Step], given: Path | None, limit: in
     if first.reads[0] in INPUTS:
         return _prompts(read_prompts if first.reads[0] == "prompts" else read_pairs, _source(config, given), config, limit)
     if given is not None:
-        return given_rows(first.name, given, config, limit)
+        return given_rows(first, given, config, limit)
     version = _parent(config.output_path, steps)
     return from_version(version, shapes()[version.path.parent.name], limit)
 
@@ -232,12 +246,12 @@ def _source(config: Config, given: Path | None) -> PromptsSection:
     return config.prompts
 
 
-def given_rows(name: str, path: Path, config: Config, limit: int | None) -> Feed:
+def given_rows(step: Step, path: Path, config: Config, limit: int | None) -> Feed:
     """Rows that -i names, for a stage that does not read prompts. Raises: Fix (exit 65)"""
-    check_kind(name, path)
-    if issubclass(shapes()[reads_of(name)[-1]], Pair):
+    check_kind(step.name, path, step.closes_rounds)
+    if issubclass(shapes()[reads_of(step.name)[-1]], Pair):
         return pairs_feed(path, config, limit)
-    shape = getattr(_modules()[name], "TAKES", Chain if _has_rounds(path) else Sample)
+    shape = step.takes or Sample
     return from_reader(lambda: group_by_prompt(read_rows(shape, [path])), config.shards.rows, limit, str(path))
 
 
@@ -247,12 +261,6 @@ def pairs_feed(path: Path, config: Config, limit: int | None = None) -> Feed:
     return from_reader(
         lambda: group_by_prompt(read_pairs(source, Path(), config.seed)), config.shards.rows, limit, str(path), check=False
     )
-
-
-def _has_rounds(path: Path) -> bool:
-    """Whether the first row has rounds behind it: a chain, not a fresh sample."""
-    rows = (line.row for file in find_files(path, str(path)) for line in read_file(file) if isinstance(line, Line))
-    return "rounds" in next(rows, {})
 
 
 def _parent(output: Path, steps: Sequence[Step]) -> Version:
@@ -282,7 +290,7 @@ def nothing_left(steps: Sequence[Step], feed: Feed) -> bool:
     if len(steps) > 1 or not feed.parents:
         return False
     rows = (row for unit in feed.units() for row in unit.rows)
-    if getattr(_modules()[steps[0].name], "TAKES", None) is Chain and steps[0].reads == ("critique",):
+    if steps[0].closes_rounds:
         return all(row.open_round is None for row in rows)
     if hasattr(_modules()[steps[0].name], "AGAIN"):
         return all(isinstance(row, Chain) and row.stopped_by for row in rows)

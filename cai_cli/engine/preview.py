@@ -121,7 +121,7 @@ def _places(config: Config, step: Step) -> Iterator[Callable[[], _Place]]:
 
 def _from_version(step: Step, version: Version, name: str) -> _Place:
     program, feed = plan.program_of([replace(step, source="")]), from_version(version, plan.shapes()[name], None)
-    if getattr(_module(step), "TAKES", None) is Chain:
+    if step.takes is Chain:
         units = feed.units
         feed = replace(
             feed, units=lambda: (Unit(shard, [one for row in rows for one in _reopened(row)]) for shard, rows in units())

@@ -14,6 +14,7 @@ from cai_cli.config import Config
 from cai_cli.engine import disk, tables, versions
 from cai_cli.engine.budget import Spent
 from cai_cli.engine.feed import Feed, from_version, spool
+from cai_cli.engine.files import STDIN
 from cai_cli.engine.lock import IfLocked, lock_files, locked
 from cai_cli.engine.plan import Step, feed_of, nothing_left, pairs_feed, program_of, shapes, steps_of, table_names
 from cai_cli.engine.publish import Publisher, lineages, make_latest
@@ -23,8 +24,10 @@ from cai_cli.engine.shards import Layout, Staging
 from cai_cli.engine.sinks import ShardSink, StreamSink
 from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import CaiError, Exit, Fatal
+from cai_cli.reports.quantities import reasons
 
 ABSTENTIONS_TO_WARN_OF = 0.02
+PAIRS = "pairs.jsonl"  # of the row-wise steps, where a table streams its rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,7 @@ class Summary:
     done: int = 0
     in_flight: int = 0
     nothing: str = ""  # why there was nothing to do
+    over: str = "a stage's rows"  # what more was rejected of than may be, at exit 3
     error: Fatal | None = None
     report: dict[str, Any] | None = None  # _bias.json
     diversity: dict[str, Any] | None = None  # _diversity.json
@@ -84,6 +88,9 @@ def _logged(run: Run, log: RunLog) -> Summary:
         log.update(**_said(error))
         log.end("failed", int(getattr(error, "code", Exit.BUG)))
         raise
+    finally:
+        for spooled in (STDIN, PAIRS):  # texts, which have no place among the logs of runs
+            (log.folder / spooled).unlink(missing_ok=True)
     summary = run.summary
     log.update(
         stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, in_flight=summary.in_flight,
@@ -143,10 +150,12 @@ class Run:
         return ended.whole
 
     def judge_rejects(self) -> None:
-        """Exit 3 when a stage rejected more of its rows than the config allows."""
-        for stage in self.summary.stages.values():
-            rejected = sum(stage["rejected"].values())
-            came_in = stage["rows"] + rejected + sum(stage["filtered"].values())
+        """Exit 3 when a stage rejected more of its rows than the config allows; a warning where it left all of them out."""
+        for name, stage in self.summary.stages.items():
+            rejected, filtered = (sum(stage[how].values()) for how in ("rejected", "filtered"))
+            came_in = stage["rows"] + rejected + filtered
+            if filtered and not stage["rows"]:
+                self.summary.warnings.append(f"{name} has no row: {reasons(stage['filtered'])}")
             if came_in and rejected / came_in > self.config.limits.max_reject_rate:
                 self.summary.exit = Exit.REJECTS
 
@@ -258,7 +267,7 @@ class _StreamRun(Run):
 
     def _spooled(self, feed: Feed) -> Feed | None:
         """The pairs of the row-wise steps, in a file, since a table reads them twice. None: it stopped, or made no pair."""
-        path = self.log.folder / "pairs.jsonl"
+        path = self.log.folder / PAIRS
         with open(path, "wb", opener=disk.private_opener) as file:
             whole = self.drive(feed, StreamSink(file, self.row_wise[-1].name, self._rejects))
         return pairs_feed(path, self.config) if whole and path.stat().st_size else None

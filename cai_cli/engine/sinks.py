@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 from cai_cli.engine.disk import Patience, naming, patiently, private_opener
 from cai_cli.engine.drive import Usage
 from cai_cli.engine.shards import Made, Staging, as_line
-from cai_cli.records import Rejected
+from cai_cli.records import Rejected, Vote
 
 Done = tuple[dict[str, Made], Usage]
 
@@ -34,14 +34,14 @@ class Progress:
             self.rows[stage] += len(one.rows)
             self.filtered[stage].update(one.filtered)
             self.rejected[stage].update(reject.reason for reject in one.rejects)
-            for row in one.rows if stage == "label-pairs" else ():
-                self.votes += len(row.votes)
-                self.abstained += sum(vote.verdict == "abstain" for vote in row.votes)
+            for vote in (vote for row in one.rows for vote in _votes(stage, row)):
+                self.votes += 1
+                self.abstained += vote.verdict == "abstain"
 
     @property
     def abstain_rate(self) -> float:
-        """Share of the votes that are none. A pair without any verdict was rejected: it counts as one."""
-        mute = self.rejected["label-pairs"]["no_verdict"]
+        """Share of the votes that are none. A row without any verdict was rejected: it counts as one."""
+        mute = sum(reasons["no_verdict"] for reasons in self.rejected.values())
         return (self.abstained + mute) / max(1, self.votes + mute)
 
     def reject(self, stage: str, rejects: Iterable[Rejected]) -> None:
@@ -57,6 +57,14 @@ class Progress:
             self.rows[stage] += tally["rows"]
             self.rejected[stage].update(tally["rejected"])
             self.filtered[stage].update(tally["filtered"])
+
+
+def _votes(stage: str, row: Any) -> Iterator[Vote]:
+    """The votes that a stage bought for a row: on the pair, or on revisions."""
+    if stage == "label-pairs":
+        yield from row.votes
+    elif stage == "revise":
+        yield from (vote for one in row.rounds for vote in one.votes)
 
 
 class Sink(Protocol):

@@ -22,6 +22,8 @@ _DEFINITIONS = {
     "filter in Wang et al. 2023, arXiv 2212.10560; lower is more varied",
     "distinct_2": "different pairs of neighbouring words / all pairs, after Li et al. 2016, arXiv 1510.03055, who divide by "
     "words; higher is more varied, and it falls as a set grows",
+    "came_in": "of the manifest: rows, drafts that were left out (filtered), and what was rejected: asks that brought no draft, "
+    "each as one, and seeds that could not be read",
 }
 
 

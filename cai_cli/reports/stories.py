@@ -198,8 +198,16 @@ def _vote(vote: Vote) -> str:
 def _rationales(votes: Sequence[Vote]) -> Story:
     for vote in votes:
         if vote.rationale:
-            yield _label(f"{vote.labeler}, {vote.order[0]} shown first", f"votes {vote.verdict}", "cyan")
+            by = ", ".join(part for part in (vote.labeler, vote.principle, f"draw {vote.draw}" if vote.draw else "") if part)
+            yield _label(by, ", ".join(part for part in (_called(vote), f"votes {vote.verdict}", vote.basis) if part), "cyan")
             yield _block(vote.rationale)
+
+
+def _called(vote: Vote) -> str:
+    """Which response a labeler saw under which name, the one shown first at the front."""
+    if len(vote.labels) != 2:
+        return f"{vote.order[0]} shown first"
+    return " and ".join(f"{side} as {label}" for side, label in zip(vote.order, vote.labels, strict=True))
 
 
 def _verdict(row: Pair) -> str:

@@ -64,6 +64,8 @@ class Fault:
         if match[1] == "stop" and not match[2]:
             raise Fix(f"--fail {spec}: a stop needs a reason", "such as --fail stop:pause_turn@1")
         mode, when = next(((match[n], match[n + 1]) for n in (3, 5, 7, 9) if match[n]), ("", ""))
+        if mode == "%" and not 0 <= float(when) <= 1:
+            raise Fix(f"--fail {spec}: %{when} is no share", "write a number from 0 to 1, such as %.05 for one in twenty")
         return cls(match[1], match[2], mode, when)
 
     def hits(self, ask: Ask) -> bool:

@@ -9,8 +9,11 @@ A stage module has
     build      (Parts) -> the stage: a callable that turns a row into a flow, which returns a row or a list of rows
 and may have
     FEEDS      the stages that are to take its rows before all others
-    TAKES      the record it reads rows as, where `-i` gives them; without it a Sample, or a Chain where there are rounds
-The callable may have `gather(rows) -> (rows, left)`: what it works on, made of the rows of one prompt, and what is left out.
+    AGAIN      the stage whose rows it takes before those of READS where that ran last: the loop of critique and revision
+The callable may have
+    gather     (rows) -> (rows, left): what it works on, made of the rows of one prompt, and what is left out, by reason
+    reads      what READS says, where the settings decide it
+    takes      the record it reads rows as, where `-i` gives them; without it a Sample, or a Chain where there are rounds
 """
 
 from __future__ import annotations

@@ -50,8 +50,12 @@ class Settings(Section):
     """Principles a response is held to in each round. 0: the built-in one, helpful, harmless and honest."""
     pick: How = "weighted"
     """How they are picked: weighted, uniform, in_order (the next ones each round), or all."""
+    categories: dict[str, Annotated[float, Field(ge=0)]] = Field({})
+    """Weights of categories, over those of the principles: harmlessness: 2 picks its principles twice as often, 0 never.
+    1 where none is given."""
     scores: Literal["off", "per_round"] = "off"
-    """per_round: score the text of each round, too, on the criteria of the section `score`."""
+    """per_round: score the text that each round criticises, too, on the criteria of the section `score`. `cai score` adds
+    those of the last revision; a text that was scored already is not asked about again."""
     needs_revision_above: Share = 0.3
     """A critique asks for a revision when its severity is above this: none 0, minor .3, moderate .6, severe .9."""
     primary_above: Share = 0.5
@@ -68,7 +72,7 @@ class Critique:
 
     Takes: Sample   Gives: it with an open round; unchanged if it is finished or has one
     Asks: one a principle, and one a criterion where rounds are scored
-    Rejects: refused, truncated, no_severity, empty_response, and what `ask` rejects
+    Rejects: refused, truncated, no_severity, no_score, empty_response, and what `ask` rejects
     Source: Bai et al. 2022, arXiv 2212.08073, section 3.1 (severity, quotes and suggestions are ours)
     """
 
@@ -90,7 +94,7 @@ class Critique:
         picked = self.constitution.pick(self.settings.pick, self.settings.principles, self.seed, chain.id, number)
         asked: list[Flow[Any]] = [self._find(chain, number, principle) for principle in picked]
         if self.scorer:
-            asked.append(self.scorer(chain.id, chain.messages, chain.response, number))
+            asked.append(self.scorer(chain.id, chain.messages, chain.response))
         answers = [value_of(outcome) for outcome in (yield from together(asked))]
         opened = _round(number, answers[: len(picked)], self.settings.primary_above)
         return chain.with_open(replace(opened, scores=answers[-1]) if self.scorer else opened)
@@ -107,13 +111,13 @@ class Critique:
     def _question(self, chain: Chain, number: int, principle: Principle) -> Request:
         conversation = prompts.transcript(chain.messages)
         nonce = prompts.nonce((conversation, chain.response), self.seed, chain.id, "critique", number)
-        turns = (*self._worked(), Turn(role="user", content=self._fill(conversation, chain.response, principle, nonce)))
+        turns = (*self._worked(), Turn(role="user", content=self._fill(chain.messages, chain.response, principle, nonce)))
         schema = _SCHEMA if self.template.reply == "json" else None
         return Request(model=self.model, messages=turns, schema=schema, stage="critique", row=chain.id)
 
-    def _fill(self, conversation: str, response: str, principle: Principle, nonce: str) -> str:
+    def _fill(self, messages: Sequence[Turn], response: str, principle: Principle, nonce: str) -> str:
         return self.template.fill(
-            conversation=prompts.fenced("conversation", nonce, conversation), nonce=nonce,
+            conversation=prompts.conversation(messages, nonce), nonce=nonce,
             response=prompts.fenced("response", nonce, response), max_suggestions=self.settings.max_suggestions,
             principle=principle.name, category=principle.category, description=principle.description,
             critique_prompt=principle.critique_prompt, examples=principle.examples,
@@ -128,7 +132,7 @@ class Critique:
                 name=exemplar.principle or "the principle", category="", description=exemplar.request,
                 critique_prompt=exemplar.request, revision_prompt="",
             )  # fmt: skip
-            yield Turn(role="user", content=self._fill(conversation, exemplar.response, held, nonce))
+            yield Turn(role="user", content=self._fill(exemplar.conversation, exemplar.response, held, nonce))
             yield Turn(role="assistant", content=self._answer(exemplar))
 
     def _answer(self, exemplar: Exemplar) -> str:
@@ -185,5 +189,5 @@ def build(parts: Parts) -> Critique:
             "use them with the template paper, or give each a severity",
         )
     scorer = scorer_of(parts, "critique") if settings.scores == "per_round" else None
-    constitution = parts.principles(needed=settings.principles > 0)
+    constitution = parts.principles(needed=settings.principles > 0).weighing(settings.categories)
     return Critique(settings, constitution, template, parts.model(), parts.seed, exemplars, scorer)

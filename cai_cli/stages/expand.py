@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -27,6 +27,16 @@ ASKS_FACTOR = 5  # where max_asks is not set: so many times the asks that would 
 LEAST_YIELD = 0.1  # share of the prompts asked for that is expected to be kept, however few were so far
 
 CONTRASTS = {"harmless": "harmful"}  # what may be written as the counterpart of what
+
+REMEDIES = {
+    "truncated": "raise max_tokens, or ask for fewer at once: expand.per_ask",
+    "refused": "ask another model, or by another expand.template",
+    "unreadable": "ask another model, or raise max_tokens",
+    "near_duplicate": "raise expand.similarity or expand.max_asks, or give more seeds or topics",
+    "contaminated": "give seeds that are less like expand.against, or raise expand.similarity",
+    "too_long": "raise expand.max_chars",
+    "empty": "ask another model",
+}  # of what makes prompts go missing: rejected asks, and drafts that were left out
 
 _SCHEMA = prompts.schema(prompts={"type": "array", "items": {"type": "string"}})
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -158,7 +168,7 @@ def _failed(reply: Reply) -> Reject:
     if reply.refused:
         return Reject("refused", "the model declined to write prompts")
     if reply.truncated:
-        return Reject("truncated", "raise max_tokens, or ask for fewer at once: expand.per_ask")
+        return Reject("truncated", REMEDIES["truncated"])
     return Reject("unreadable", "two replies that are not a list of prompts")
 
 
@@ -231,6 +241,20 @@ def _split(total: int, weights: Sequence[float]) -> list[int]:
     for n in order[: total - sum(whole)]:
         whole[n] += 1
     return whole
+
+
+def remedy(rejected: Mapping[str, int], filtered: Mapping[str, int], per_ask: int) -> str:
+    """What to do about prompts that are missing: what helps against the most frequent of the reasons.
+
+    Takes: asks that brought nothing, by reason; drafts that were left out, by reason; how many drafts an ask was to bring
+    Gives: advice, where the reason is one of the stage's own; else to read the rejects; to ask more, if all was kept
+    """
+    lost = Counter({reason: asks * per_ask for reason, asks in rejected.items()})
+    lost.update({reason: drafts for reason, drafts in filtered.items() if reason != "surplus"})
+    if not lost.total():
+        return "raise expand.max_asks"
+    reason, _ = lost.most_common(1)[0]
+    return REMEDIES.get(reason, f"see the rejects: {reason}")
 
 
 def most_asks(strata: Sequence[Stratum], settings: Settings) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cai_cli import chance, votes
 from cai_cli.constitution import Constitution, Criterion
@@ -36,6 +36,9 @@ class Settings(Section):
     """both: each question is put with either response first. one: the order is drawn, and position bias only averages out."""
     principles: Annotated[int, Field(ge=0)] = 1
     """Criteria a pair is compared by, drawn by weight. 0: the built-in one, helpful, harmless and honest."""
+    categories: dict[str, Annotated[float, Field(ge=0)]] = Field({})
+    """Weights of categories, over those of the preferences: harmlessness: 2 picks its criteria twice as often, 0 never.
+    1 where none is given."""
     votes: Count = 1
     """Votes by each labeler, criterion and order."""
     reasoning: bool = True
@@ -43,7 +46,8 @@ class Settings(Section):
     confidence: Literal["number", "words"] = "number"
     """How sure the judge is, where the server tells no log-probabilities: a probability, or high, medium, low (.9, .75, .6)."""
     clamp: list[Share] | None = Field(None, min_length=2, max_length=2)
-    """Keep probabilities in this range where the judge reasons first, which drives them to 0 and 1: [0.4, 0.6] in the paper."""
+    """Keep probabilities in this range where the judge reasons first, which drives them to 0 and 1: [0.4, 0.6] in the paper.
+    A bare verdict, of a judge that tells none, stays bare."""
     exemplars: Annotated[int, Field(ge=0)] = 0
     """Worked cases put before the question, the right answer as often first as second."""
     exemplar_file: Text = "general"
@@ -59,6 +63,14 @@ class Settings(Section):
     model: ModelSection | None = None
     """Keys that override the top-level `model` here."""
 
+    @model_validator(mode="after")
+    def _used(self) -> Settings:
+        if self.clamp is not None and not self.reasoning:
+            raise ValueError("clamp is for judges that reason first; write reasoning: true, or leave clamp out")
+        if self.pairs == "given" and self.max_pairs is not None:
+            raise ValueError("pairs that are given are all judged; leave max_pairs out")
+        return self
+
     @field_validator("clamp")
     @classmethod
     def _around_half(cls, clamp: list[float] | None) -> list[float] | None:
@@ -72,7 +84,7 @@ class LabelPairs:
     """Ask every labeler which response is better, by each criterion drawn for the pair, in both orders.
 
     Takes: Pair   Gives: it with votes, pooled   Asks: labelers x principles x orders x votes, and scores where they are wanted
-    Rejects: no_verdict (every vote abstained), and what `ask` rejects
+    Rejects: no_verdict (every vote abstained), no_score, and what `ask` rejects
     Source: Bai et al. 2022, arXiv 2212.08073, section 4.1 (a principle drawn per comparison);
             Lee et al. 2023, arXiv 2309.00267 (both orders)
     """
@@ -112,7 +124,11 @@ class LabelPairs:
     def _candidates(self, samples: Sequence[Sample]) -> Iterator[tuple[Pair, bool]]:
         """Every pair that could be, and whether a text in it was cut off."""
         if self.settings.pairs == "initial_vs_revised":
-            yield from ((_revision_pair(chain, self.seed), chain.truncated) for chain in samples if isinstance(chain, Chain))
+            yield from (
+                (_revision_pair(chain, self.seed), chain.truncated or chain.initial_truncated)
+                for chain in samples
+                if isinstance(chain, Chain)
+            )
         elif self.settings.pairs == "samples":
             yield from ((_pair(m, n), m.truncated or n.truncated) for m, n in itertools.combinations(samples, 2))
 
@@ -127,8 +143,8 @@ class LabelPairs:
         asked: list[Flow[Any]] = [
             judge.vote(pair, criterion, order, draw) for judge, criterion, draw, order in self._questions(pair)
         ]
-        texts = (pair.response_a, pair.response_b) if self.scorer else ()
-        scoring = [self.scorer(pair.id, pair.messages, text, n) for n, text in enumerate(texts) if self.scorer]
+        texts = (pair.response_a, pair.response_b)
+        scoring = [self.scorer(pair.id, pair.messages, text) for text in texts] if self.scorer else []
         answers: list[Any] = [value_of(outcome) for outcome in (yield from together([*asked, *scoring]))]
         given: list[Any] = answers[: len(asked)]
         judged = _judged(pair, tuple(given))
@@ -177,7 +193,7 @@ def _incomparable(pair: Pair, truncated: bool) -> str:
 
 
 def _source(sample: Sample) -> str:
-    revised = isinstance(sample, Chain) and any(round_.accepted for round_ in sample.rounds)
+    revised = isinstance(sample, Chain) and sample.response != sample.initial_response
     return f"{sample.id}:revised" if revised else sample.id
 
 
@@ -203,9 +219,12 @@ def build(parts: Parts) -> LabelPairs:
             f"label_pairs: exemplars '{settings.exemplar_file}' have no reasoning, and would teach the judge to give none",
             "write reasoning: false, or give each exemplar its reasoning",
         )
+    if settings.confidence == "words" and template.reply != "json":
+        hint = "write confidence: number, or use a template whose reply is json"
+        raise Fix(f"label_pairs: the template '{template.name}' asks for a bare verdict, without words of confidence", hint)
     judges = [
         Judge(
-            name=one.name, model=parts.model(one.model, role=one.name), template=template, seed=parts.seed,
+            name=one.name, model=parts.model(one.model), template=template, seed=parts.seed,
             draw_offset=parts.draw_offset, reasoning=settings.reasoning, words=settings.confidence == "words",
             clamp=(settings.clamp[0], settings.clamp[1]) if settings.clamp else None, exemplars=exemplars,
         )
@@ -213,7 +232,8 @@ def build(parts: Parts) -> LabelPairs:
     ]  # fmt: skip
     _refuse_copies(judges)
     scorer = scorer_of(parts, "label-pairs") if settings.scores else None
-    return LabelPairs(settings, parts.principles(needed=settings.principles > 0), judges, parts.seed, scorer)
+    constitution = parts.principles(needed=settings.principles > 0).weighing(settings.categories)
+    return LabelPairs(settings, constitution, judges, parts.seed, scorer)
 
 
 def _refuse_copies(judges: Sequence[Judge]) -> None:

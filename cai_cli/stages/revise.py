@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ from cai_cli.errors import Fix, Reject
 from cai_cli.exemplars import Exemplar
 from cai_cli.flow import Flow, Model, Request, ask_whole, together, value_of
 from cai_cli.judging import ORDERS, Judge, soft_labelers
+from cai_cli.openers import clean
 from cai_cli.parts import Parts
 from cai_cli.prompts import Template
 from cai_cli.records import Chain, Critique, Pair, Round, Sample, Turn
@@ -23,7 +23,6 @@ from cai_cli.settings import Count, Labeler, ModelSection, Section, Share, Text
 VERSION = 2
 SHAPE = Chain
 READS = ("critique",)
-TAKES = Chain
 
 
 class Stop(Section):
@@ -37,6 +36,8 @@ class Stop(Section):
     """The severity fell by less than this since the round before."""
     quality_above: Share | None = None
     """The round's quality is above this."""
+    unchanged: bool = True
+    """The revision is the text that it revised. Looked at after the revision; false: the next round draws other principles."""
 
 
 class Settings(Section):
@@ -64,6 +65,8 @@ class Settings(Section):
     """Where critique is off: how many principles a round revises by."""
     pick: How = "weighted"
     """Where critique is off: how they are picked, as in critique."""
+    categories: dict[str, Annotated[float, Field(ge=0)]] = Field({})
+    """Where critique is off: weights of categories, as in critique."""
     exemplars: Annotated[int, Field(ge=0)] = 0
     """Worked cases put before the question."""
     exemplar_file: Text = "general"
@@ -78,7 +81,7 @@ class Revise:
 
     Takes: Chain with an open round   Gives: it with that round closed; unchanged if none is open. Direct: Sample, all its rounds
     Asks: 1, or 0 where a stop rule holds; 2 more where a labeler decides
-    Rejects: refused, truncated, empty_revision, unknown_principle, no_verdict, and what `ask` rejects
+    Rejects: refused, truncated, empty_revision, meta_revision, unknown_principle, no_verdict, and what `ask` rejects
     Source: Bai et al. 2022, arXiv 2212.08073, section 3 (3.1: the loop; direct revisions too; the stop rules are ours)
     """
 
@@ -95,6 +98,11 @@ class Revise:
     def reads(self) -> tuple[str, ...]:
         """Whose rows it takes."""
         return ("generate",) if self.direct else READS
+
+    @property
+    def takes(self) -> type[Chain] | None:
+        """The record that it reads rows as; None where critique is off: samples will do."""
+        return None if self.direct else Chain
 
     def __call__(self, sample: Sample) -> Flow[Chain]:
         chain = Chain.begin(sample)
@@ -122,7 +130,8 @@ class Revise:
         reply = yield from ask_whole(request)
         if reply.refused or reply.truncated:
             raise Reject("refused" if reply.refused else "truncated", f"the revision of round {opened.round}")
-        closed = replace(opened, revision=clean(reply.text, nonce, chain.response), accepted=True)
+        cleaned = clean(reply.text, nonce, chain.response)
+        closed = replace(opened, revision=cleaned.revision, stripped=cleaned.stripped, accepted=True)
         if self.judge is not None and closed.revision != chain.response.strip():
             closed = yield from self._compared(self.judge, chain, closed)
         return chain.with_closed(closed, self._end(chain, closed.revision))
@@ -147,7 +156,7 @@ class Revise:
         return severity is None or severity >= self.settings.tie_severity
 
     def _end(self, chain: Chain, revision: str) -> str:
-        if revision == chain.response.strip():
+        if self.settings.stop.unchanged and revision == chain.response.strip():
             return "unchanged"
         return "rounds" if len(chain.rounds) >= self.settings.rounds else ""
 
@@ -165,10 +174,9 @@ class Revise:
     def _fill(
         self, messages: Sequence[Turn], response: str, critiques: Sequence[str], requests: Sequence[str], key: Sequence[object]
     ) -> tuple[str, str]:
-        conversation = prompts.transcript(messages)
-        nonce = prompts.nonce((conversation, response, *critiques), *key)
+        nonce = prompts.nonce((prompts.transcript(messages), response, *critiques), *key)
         text = self.template.fill(
-            conversation=prompts.fenced("conversation", nonce, conversation), nonce=nonce,
+            conversation=prompts.conversation(messages, nonce), nonce=nonce,
             response=prompts.fenced("response", nonce, response), revision_prompts=requests,
             critiques="\n\n".join(prompts.fenced("critique", nonce, text) for text in critiques),
         )  # fmt: skip
@@ -223,40 +231,6 @@ def _text(critique: Critique) -> str:
     return f"{critique.critique}\n\nSuggestions:\n{suggestions}" if suggestions else critique.critique
 
 
-_YES = r"(?:(?:sure|certainly|of course|absolutely|okay|ok|understood|got it|no problem)\b[^\n:]{0,40}?[,.!;—-]*\s*)?"
-_HERE = r"(?:here(?:['\u2019]s|\s+is|\s+are)|below\s+is|this\s+is|the\s+following\s+is)\b[^\n:]{0,80}?\b"
-_I_HAVE = r"i(?:['\u2019]ve|\s+have)\s+(?:revised|rewritten)\b"
-_DONE = r"(?:revised|rewritten|reworked|reworded|improved|updated|corrected)"
-_NEW = rf"{_DONE},?\s+(?:[\w,-]+\s+){{0,3}}(?:response|version|answer|reply)\b"
-_WHAT = rf"(?:(?:the|my|a|an)\s+)?(?:{_NEW}|revision\b|rewrite\b)"
-_REST = r"[^\n:]{0,80}"
-_META = re.compile(rf"{_YES}(?:{_HERE}{_WHAT}{_REST}|{_I_HAVE}{_REST}|{_WHAT})", re.IGNORECASE)
-
-
-def clean(text: str, nonce: str, current: str) -> str:
-    """A reply without what is not the revision: our fences, white space, an opener such as "Sure, here is the revised response:".
-
-    Takes: current: the text that was revised; where it opens like that itself, the opener belongs to the answer and stays
-    Raises: Reject empty_revision
-    """
-    text = re.sub(rf"</?(?:conversation|response|critique|request)-{nonce}>", "", text).strip()
-    opener, rest = _opener(text)
-    revision = rest if opener and not _opener(current.strip())[0] else text
-    if not revision:
-        raise Reject("empty_revision", "the reply holds no revised response")
-    return revision
-
-
-def _opener(text: str) -> tuple[str, str]:
-    """The first line, or the first paragraph, where it only announces a revision; and the text after it."""
-    for end in ("\n", "\n\n"):
-        head, _, rest = text.partition(end)
-        bare = " ".join(head.split()).strip("*_#> ")
-        if len(bare) <= 200 and bare.endswith(":") and _META.fullmatch(bare[:-1].rstrip("*_ ")):
-            return head, rest.strip()
-    return "", text
-
-
 def build(parts: Parts) -> Revise:
     """Raises: Fix: a template, exemplars or a constitution that cannot be used"""
     settings: Settings = parts.settings
@@ -267,14 +241,16 @@ def build(parts: Parts) -> Revise:
         raise Fix(f"revise: the template '{template.name}' does not show the critiques", hint)
     exemplars = parts.exemplars(settings.exemplar_file, "revise", settings.exemplars)
     judge = _judge(parts, settings.labeler) if settings.accept == "if_preferred" else None
-    constitution = parts.principles(needed=direct)
+    if not direct and (idle := sorted({"principles", "pick", "categories"} & settings.model_fields_set)):
+        raise Fix(f"revise: {idle[0]} is for critique: off; critiques are answered as they come", f"set critique.{idle[0]}")
+    constitution = parts.principles(needed=direct).weighing(settings.categories)
     return Revise(settings, constitution, template, parts.model(), parts.seed, direct, exemplars, judge)
 
 
 def _judge(parts: Parts, labeler: Labeler | None) -> Judge:
     """Who compares a revision with what it revised: never the reviser's settings by default, always in both orders."""
     named = labeler or Labeler(name="main")
-    model = parts.default_model(named.model, role=named.name)
+    model = parts.default_model(named.model)
     return Judge(
         name=named.name, model=model, template=parts.template("general", "label"), seed=parts.seed,
         draw_offset=parts.draw_offset, stage="revise",

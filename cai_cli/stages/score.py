@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from cai_cli.errors import Reject
@@ -21,7 +23,7 @@ class ScoreSamples:
     """Rate the current response on every criterion.
 
     Takes: Sample   Gives: it with scores and their weighted mean   Asks: one a criterion
-    Rejects: no_score (a criterion whose score could not be read twice), empty_response, and what `ask` rejects
+    Rejects: no_score (refused, cut off or twice not to be read), empty_response, and what `ask` rejects
     Source: Lee et al. 2023, arXiv 2309.00267 (direct scoring; the named criteria are ours)
     """
 
@@ -32,12 +34,13 @@ class ScoreSamples:
         if not sample.response.strip():
             raise Reject("empty_response", "there is nothing to score")
         scores = yield from self.scorer(sample.id, sample.messages, sample.response)
-        mean = composite(scores, self.settings.criteria)
-        if mean is None:
-            missing = ", ".join(one.criterion for one in scores if one.score is None)
-            raise Reject("no_score", f"not to be read: {missing}")
         values = {field.name: getattr(sample, field.name) for field in fields(Sample)}
-        return Scored(**values, scores=scores, composite=mean)
+        return Scored(**values, scores=scores, composite=composite(scores, self.settings.criteria))
+
+    def gather(self, samples: Sequence[Sample]) -> tuple[list[Sample], Counter[str]]:
+        """The samples to score; left out: no_text (a refusal without words)."""
+        told = [sample for sample in samples if sample.response.strip() or not sample.refused]
+        return told, Counter({"no_text": len(samples) - len(told)} if len(told) < len(samples) else {})
 
 
 def build(parts: Parts) -> ScoreSamples:

@@ -149,7 +149,7 @@ def _document(
     }
     facts = _bias_words.Facts(
         labelers=labelers, rows=len(decided), usable=int(decided.sum()), bad=columns.bad, shift=shift,
-        gold=gold, gold_a=int((columns.gold == 1).sum()), after=after,
+        gold=gold, gold_a=int((columns.gold == 1).sum()), after=after, softened=columns.softened,
     )  # fmt: skip
     document |= {"recommendations": _bias_words.recommendations(facts), "warnings": _bias_words.warnings(facts)}
     return {key: plain_value(value) for key, value in document.items()}

@@ -26,6 +26,7 @@ class Facts:
     gold: int  # pairs whose gold is a or b
     gold_a: int
     after: Mapping[str, Any]
+    softened: Mapping[str, int]  # votes by labeler whose p_a is nearer to .5 than the judge's own confidence
 
 
 def warnings(facts: Facts) -> list[str]:
@@ -52,6 +53,8 @@ def _of_labeler(labeler: Labeler, facts: Facts) -> Iterator[str]:
     yield from _of_orders(labeler, facts)
     yield from _of_gold(labeler)
     swaps, who = labeler.swapped, f"labeler '{labeler.name}'"
+    if count := facts.softened.get(labeler.name):
+        yield f"{who}: {count} votes are nearer to .5 than the judge was (a clamp): its biases are larger than they look here"
     low = swaps.consistency.value
     if swaps.n >= FEW and low is not None and low < INCONSISTENT:
         yield f"{who}: the same candidate wins in both orders in only {low:.1%} of {swaps.n} comparisons"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,7 @@ from cai_cli.records import Pair, Vote
 
 _GOLD = {"a": 1, "b": -1, "tie": 0}
 NO_GOLD = 9
+CLAMPED_BY = 1e-6  # less is rounding
 
 
 @dataclass(slots=True)
@@ -24,6 +26,7 @@ class Gathering:
     labelers: dict[str, int] = field(default_factory=dict)
     bad: int = 0  # pairs with a vote that cannot be read; correct() rejects them
     comparisons: int = 0
+    softened: Counter[str] = field(default_factory=Counter)  # votes nearer to .5 than their judge was, by labeler: a clamp
     prompt: array[float] = field(default_factory=lambda: array("d"))  # a key per prompt: 53 bits of a hash of its id
     longer: array[int] = field(default_factory=lambda: array("q"))  # characters of a minus characters of b
     gold: array[int] = field(default_factory=lambda: array("b"))  # +1 a, -1 b, 0 tie, 9 none
@@ -49,6 +52,8 @@ class Gathering:
             self.slot.append(votes.slot(vote))
             self.p.append(float("nan") if p is None else p)
             self.comparison.append(comparison)
+            sure = vote.confidence if p not in (None, 0.5) else None
+            self.softened[vote.labeler] += sure is not None and p is not None and max(p, 1 - p) < sure - CLAMPED_BY
 
     def _matched(self, given: Sequence[Vote]) -> list[int]:
         """A comparison's number for each vote: a labeler's k-th draw on a principle in one order meets its k-th in the other."""
@@ -70,6 +75,7 @@ class Columns:
 
     labelers: tuple[str, ...]
     bad: int
+    softened: Mapping[str, int]  # votes by labeler
     prompt: Floats
     longer: Floats
     gold: Ints
@@ -97,7 +103,7 @@ def gather(pairs: Iterable[Pair]) -> Columns:
     for pair in pairs:
         found.add(pair)
     return Columns(
-        labelers=tuple(found.labelers), bad=found.bad, gold=_whole(found.gold), pair=_whole(found.pair),
+        labelers=tuple(found.labelers), bad=found.bad, softened=found.softened, gold=_whole(found.gold), pair=_whole(found.pair),
         labeler=_whole(found.labeler), slot=_whole(found.slot), comparison=_whole(found.comparison),
         prompt=_real(found.prompt), longer=_real(found.longer), p=_real(found.p),
     )  # fmt: skip
