@@ -166,7 +166,8 @@ def test_check_shows_expand_as_any_stage_and_notes_what_it_lacks(cai: Cai, tmp_p
 
 
 def test_check_warns_of_what_a_run_would_regret(cai: Cai, tmp_path: Path) -> None:
-    text = "model: {name: claude-haiku-5-5}\ngenerate: {}\ndebias: {}\nlabel_pairs: {principles: 0, orders: one, clamp: [0.4, 0.6]}\n"
+    judging = "{principles: 0, orders: one, clamp: [0.4, 0.6]}"
+    text = f"model: {{name: claude-haiku-5-5}}\ngenerate: {{}}\ndebias: {{}}\nlabel_pairs: {judging}\n"
     code, out, err = cai("config", "check", write(tmp_path, text))
     assert (code, out.splitlines()[-1].startswith("ok:")) == (0, True)
     begins = (

@@ -64,7 +64,7 @@ def _votes(stage: str, row: Any) -> Iterator[Vote]:
     if stage == "label-pairs":
         yield from row.votes
     elif stage == "revise":
-        yield from (vote for one in row.rounds for vote in one.votes)
+        yield from (vote for one in getattr(row, "rounds", ()) for vote in one.votes)
 
 
 class Sink(Protocol):
