@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import pkgutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cai_cli import constitution, exemplars, prompts, providers
@@ -27,7 +28,7 @@ def check(config: Config, raw: Mapping[str, Any]) -> tuple[list[Mistake], list[P
     Gives: its mistakes, and the problems of the constitution's file, which have their own places
     """
     mistakes = [
-        *_check_models(config), *_check_stages(config, raw), *_check_labelers(config),
+        *_check_models(config), *_check_stages(config, raw), *_check_names(config),
         *_check_worlds(config), *_check_templates(config), *_check_exemplars(config), *_check_prompts(config),
         *_check_against(config), *_check_limits(config),
     ]  # fmt: skip
@@ -97,14 +98,19 @@ def _check_stages(config: Config, raw: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake((name,), f"{name}: there is no constitution to take principles from", hint)
 
 
-def _check_labelers(config: Config) -> Iterator[Mistake]:
-    for name, section in config.sections.items():
-        labelers = getattr(section, "labelers", ())
-        for twice in (labeler for labeler, count in Counter(one.name for one in labelers).items() if count > 1):
-            at = max(n for n, one in enumerate(labelers) if one.name == twice)
-            yield mistake(
-                (name, "labelers", at, "name"), f"is given twice: '{twice}'", "votes are told apart by their labeler's name"
-            )
+_NAMED = {
+    "labelers": "votes are told apart by their labeler's name",
+    "criteria": "scores are told apart by their criterion's name",
+}
+
+
+def _check_names(config: Config) -> Iterator[Mistake]:
+    for (name, section), (key, why) in itertools.product(config.sections.items(), _NAMED.items()):
+        listed = getattr(section, key, ())
+        names = [one.name for one in listed if hasattr(one, "name")] if isinstance(listed, Sequence) else []
+        for twice in (one for one, count in Counter(names).items() if count > 1):
+            at = max(n for n, one in enumerate(names) if one == twice)
+            yield mistake((name, key, at, "name"), f"is given twice: '{twice}'", why)
 
 
 def _check_templates(config: Config) -> Iterator[Mistake]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai_cli import documents
+from cai_cli import documents, prompts
 from cai_cli.documents import Document, Problem
 from cai_cli.errors import Fix, Reject
 from cai_cli.records import Turn, from_row
@@ -64,6 +64,8 @@ def find(name: str, stage: str, folder: Path, count: int) -> tuple[Exemplar, ...
     wanted = (name,) if name.endswith(".yaml") else (f"exemplars/{kind}-{name}.yaml", f"{kind}-{name}.yaml")
     folders = (folder, folder / "prompts", Path("prompts"), shipped("prompts"))
     path = next((path for place in folders for file in wanted if (path := place / file).is_file()), None)
+    if path is None and name.endswith(".yaml"):
+        raise prompts.not_found(name, stage, folders)
     if path is None:
         files = [file for place in folders for file in place.glob(f"exemplars/{kind}-*.yaml")]
         names = sorted({file.stem.removeprefix(f"{kind}-") for file in files})
@@ -72,23 +74,24 @@ def find(name: str, stage: str, folder: Path, count: int) -> tuple[Exemplar, ...
         raise Fix(f"there are no exemplars '{name}' for {stage}", hint)
     found = load(path, kind)
     if len(found) < count:
-        raise Fix(
-            f"{path} holds {len(found)} exemplars, and {count} are asked for", f"write exemplars: {len(found)}, or add some"
-        )
+        held = f"{len(found)} exemplar{'s' * (len(found) != 1)}"
+        raise Fix(f"{path} holds {held}, and {count} are asked for", f"write exemplars: {len(found)}, or add some")
     return found[:count]
 
 
 def load(path: Path, kind: str) -> tuple[Exemplar, ...]:
     """All exemplars of a file, checked. `kind`: critique, revise or label. Raises: Fix, with every problem as file:line"""
     document = documents.load(path)
+    of_another = (f"{document.where(('stage',))}: stage must be {kind} here", f"write 'stage: {kind}', or name other exemplars")
+    if document.value.get("stage") in [other for other in _NEEDED if other != kind]:
+        raise Fix(*of_another)  # what else is wrong here is right there
     problems = [
         (f"{document.where((key,))}: unknown key '{key}'", "known are: stage, source, exemplars")
         for key in document.value
         if key not in ("stage", "source", "exemplars")
     ]
     if document.value.get("stage") != kind:
-        hint = f"write 'stage: {kind}', or name other exemplars"
-        problems.append((f"{document.where(('stage',))}: stage must be {kind} here", hint))
+        problems.append(of_another)
     listed = document.value.get("exemplars")
     if not isinstance(listed, list) or not listed:
         hint = "begin each with '- conversation: ...'"
@@ -110,12 +113,25 @@ def _check(document: Document, n: int, item: Any, kind: str) -> Iterable[Problem
         if key not in _KNOWN[kind]:
             yield f"{document.where(('exemplars', n, key))}: unknown key '{key}'", f"known are: {', '.join(_KNOWN[kind])}"
     for key in _NEEDED[kind]:
-        if not item.get(key):
+        if key not in item:
             yield f"{place}: '{key}' is missing", f"add '{key}: ...'"
-    if item.get("severity", "none") not in SEVERITIES:
-        yield f"{document.where(('exemplars', n, 'severity'))}: severity cannot be this", f"write {', '.join(SEVERITIES)}"
+        elif _is_empty(item[key]):
+            yield f"{document.where(('exemplars', n, key))}: '{key}' is empty", "a worked case needs it"
+    if (severity := item.get("severity", "none")) not in SEVERITIES:
+        wrong = f"{document.where(('exemplars', n, 'severity'))}: severity cannot be '{severity}'"
+        yield wrong, f"write one of {', '.join(SEVERITIES)}"
+    said = {"severity"} | {key for key in item if key not in _KNOWN[kind] or item[key] is None}
+    yield from _check_values(place, {key: value for key, value in item.items() if key not in said})
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, list, dict)) and not (value.strip() if isinstance(value, str) else value))
+
+
+def _check_values(place: str, item: Mapping[str, Any]) -> Iterable[Problem]:
+    """What is wrong with an exemplar whose keys are right."""
     try:
-        exemplar = from_row(Exemplar, {key: value for key, value in item.items() if key in _KNOWN[kind]})
+        exemplar = from_row(Exemplar, item)
     except Reject as reject:
         if reject.reason != "missing_column":
             yield f"{place}: {reject.detail}", "every value is a text, or a list where one is shown"
@@ -125,5 +141,7 @@ def _check(document: Document, n: int, item: Any, kind: str) -> Iterable[Problem
     if not all(quote in exemplar.response for quote in exemplar.quotes):
         hint = "copy it character by character: a worked case with a made-up quote teaches to make them up"
         yield f"{place}: a quote does not stand in the response", hint
+    if exemplar.better and exemplar.better.strip() == exemplar.worse.strip():
+        yield f"{place}: 'better' and 'worse' are the same text", "a comparison of a text with itself teaches to guess"
     if not 0.5 <= exemplar.confidence <= 1:
         yield f"{place}: confidence must be from .5 to 1", "it is the probability that the better one is better"

@@ -106,6 +106,8 @@ def find(name: str, stage: str, folder: Path) -> Template:
     file_name = name if name.endswith(".md") else f"{kind}-{name}.md"
     folders = (folder, folder / "prompts", Path("prompts"), shipped("prompts"))
     path = next((path for place in folders if (path := place / file_name).is_file()), None)
+    if path is None and name.endswith(".md"):
+        raise not_found(name, stage, folders)
     if path is None:
         names = sorted({file.stem.removeprefix(f"{kind}-") for place in folders[1:] for file in place.glob(f"{kind}-*.md")})
         close = difflib.get_close_matches(name, names, 1)
@@ -114,6 +116,13 @@ def find(name: str, stage: str, folder: Path) -> Template:
             f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}",
         )
     return load(path, stage)
+
+
+def not_found(name: str, stage: str, folders: Sequence[Path]) -> Fix:
+    """The error of a file that a stage names by its path. Takes: where it was looked for, in this order"""
+    *before, last = dict.fromkeys(map(str, folders))
+    where = f"looked in {', '.join(before)} and {last}"
+    return Fix(f"there is no file '{name}' for {stage}", "check the path" if Path(name).is_absolute() else where)
 
 
 def load(path: Path, stage: str) -> Template:
@@ -159,7 +168,7 @@ def _check_front(document: Document, kind: str) -> list[Problem]:
             problems.append((f"{document.where((key,))}: {key}: must be text", "put it in quotes"))
         elif key == "variables" and not _is_texts(document.value[key]):
             problems.append((f"{document.where((key,))}: {key}: must be a list of names", "write [response, nonce]"))
-    return problems or _check_stage(document, kind)
+    return problems + _check_stage(document, kind)
 
 
 def _is_texts(value: object) -> bool:
@@ -167,14 +176,14 @@ def _is_texts(value: object) -> bool:
 
 
 def _check_stage(document: Document, kind: str) -> list[Problem]:
-    stage, reply = document.value["stage"], document.value.get("reply", "text")
+    stage, reply = document.value.get("stage"), document.value.get("reply")
     problems = []
-    if stage.partition("_")[0] != kind:
+    if isinstance(stage, str) and stage.partition("_")[0] != kind:
         problems.append(
             (f"{document.where(('stage',))}: this is a template for {stage}, not for {kind}", "name another template")
         )
     replies = _OFFERS[kind].replies if kind in _OFFERS else ("text", "json")
-    if reply not in replies:
+    if isinstance(reply, str) and reply not in replies:
         problems.append((f"{document.where(('reply',))}: reply: cannot be '{reply}' here", f"write {' or '.join(replies)}"))
     return problems
 
@@ -194,9 +203,7 @@ def _check_body(document: Document, body: str, lines_before: int, kind: str) -> 
 def _check_variables(document: Document, body: str, lines_before: int, used: set[str], offer: _Offer) -> list[Problem]:
     declared, place = document.value["variables"], document.where(("variables",))
     offered = f"there are: {', '.join(offer.values)}"
-    problems = [
-        (f"{place}: '{name}' is listed but not used", "delete it from variables") for name in declared if name not in used
-    ]
+    problems = [(f"{place}: '{name}' is listed but not used", _unused(name, offer)) for name in declared if name not in used]
     for name in sorted(used - set(declared)):
         line = next((n for n, text in enumerate(body.split("\n"), lines_before + 1) if name in text), lines_before + 1)
         close = difflib.get_close_matches(name, list(offer.values), 1)
@@ -205,10 +212,15 @@ def _check_variables(document: Document, body: str, lines_before: int, used: set
     problems += [
         (f"{place}: this stage has no '{name}'", offered) for name in declared if name in used and name not in offer.values
     ]
-    problems += [
-        (f"{place}: '{name}' must be used", "the model cannot answer without it") for name in offer.required if name not in used
-    ]
+    problems += [(f"{place}: '{name}' must be used", _NEEDED) for name in offer.required if name not in {*used, *declared}]
     return problems
+
+
+_NEEDED = "the model cannot answer without it"
+
+
+def _unused(name: str, offer: _Offer) -> str:
+    return f"put {{{{ {name} }}}} into the text: {_NEEDED}" if name in offer.required else "delete it from variables"
 
 
 def _check_fill(document: Document, body: str, lines_before: int, offer: _Offer) -> list[Problem]:

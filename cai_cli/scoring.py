@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from cai_cli import prompts
 from cai_cli.errors import Reject
@@ -53,13 +53,6 @@ class ScoreSettings(Section):
     """What the judge is asked: general, or a template of your own."""
     model: ModelSection | None = None
     """Keys that override the top-level `model` here."""
-
-    @field_validator("criteria")
-    @classmethod
-    def _distinct(cls, criteria: list[Scale]) -> list[Scale]:
-        if len({one.name for one in criteria}) < len(criteria):
-            raise ValueError("two criteria have the same name")
-        return criteria
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ class ModelSection(Section):
     """The model's name, as its provider spells it."""
     max_tokens: Count = 512
     """The longest reply, in tokens."""
-    base_url: str | list[str] | None = None
+    base_url: Text | Annotated[list[Text], Field(min_length=1)] | None = None
     """Another server that speaks the provider's protocol (or several that share the work). Default: the provider's own."""
     key_env: str | None = None
     """The environment variable that holds the key for a `base_url` that is neither the provider's own nor on this machine."""

@@ -79,7 +79,7 @@ def validated(
         except ValidationError as error:
             found = _by_path(error, raw)
         for path, errors in found.items():
-            if path not in seen:
+            if path not in seen and not _is_left_over(path, errors, seen):
                 mistakes.append(_mistake(kind, raw, path, errors, at, written, known))
         raw = _without(raw, found, seen)
         seen |= found.keys()
@@ -139,6 +139,11 @@ def _real(loc: Sequence[Any], raw: Any, missing: bool) -> KeyPath:
     return (*path, loc[-1]) if missing else tuple(path)
 
 
+def _is_left_over(path: KeyPath, errors: Sequence[Mapping[str, Any]], seen: set[KeyPath]) -> bool:
+    """Whether a list is too short only because what was wrong in it has been taken out."""
+    return {error["type"] for error in errors} == {"too_short"} and any(path == other[:-1] for other in seen)
+
+
 def _mistake(
     kind: type[Section], raw: Any, path: KeyPath, errors: list[Mapping[str, Any]], at: KeyPath,
     written: Callable[[KeyPath], str], known: Sequence[str],
@@ -154,9 +159,8 @@ def _mistake(
         return Mistake(full, f"{dotted(full)}: {'; '.join(own)}")
     value = _at(raw, path)
     wanted = list(dict.fromkeys(_want(error) for error in errors))
-    return mistake(
-        full, f"must be {' or '.join(wanted)}, not {_given(value, written(full))}", _hint(value, written(full), types, errors)
-    )
+    hint = _hint(value, written(full), types, errors) or _hint_of_section(kind, raw, path)
+    return mistake(full, f"must be {' or '.join(wanted)}, not {_given(value, written(full))}", hint)
 
 
 def _want(error: Mapping[str, Any]) -> str:
@@ -196,6 +200,20 @@ def _hint(value: Any, written: str, types: set[str], errors: list[Mapping[str, A
     options = [option for error in errors for option in re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))]
     close = difflib.get_close_matches(value, options, 1) if isinstance(value, str) else []
     return f"did you mean '{close[0]}'?" if close else ""
+
+
+def _hint_of_section(kind: type[Section], raw: Any, path: KeyPath) -> str:
+    """How to write what stands where keys and values are wanted: false for a stage, a name for what has one."""
+    value = _at(raw, path)
+    if not path:
+        return "write off" if value is False else ""
+    if not isinstance(value, str) or not value or "name" not in _keys_at(kind, path):
+        return ""
+    around = _at(raw, path[:-1])
+    if not isinstance(around, list):
+        return f"write {{name: {value}}}"
+    names = [one.get("name") if isinstance(one, dict) else one for one in around]
+    return f"write [{', '.join(f'{{name: {name}}}' for name in names if isinstance(name, str))}]"
 
 
 def _at(raw: Any, path: KeyPath) -> Any:

@@ -151,6 +151,14 @@ def test_seven_mistakes_are_seven_messages_each_with_its_line(folder: Path) -> N
         ("revise: {stop: {severity: 1}}", "revise.stop: unknown key 'severity'", "did you mean 'severity_below'?"),
         ("label_pairs: {principles: 0, labelers: [{nme: x}]}", "label_pairs.labelers[0]: 'name' is missing", "add 'name: ...'"),
         ("label_pairs: {labelers: [{name: x}, {name: x}]}", "label_pairs.labelers[1]: 'name' is given twice: 'x'", ""),
+        ("score: {criteria: [{name: x, description: d}, {name: x, description: e}]}", "score.criteria[1]: 'name' is given twice: 'x'",
+         "scores are told apart by their criterion's name"),
+        ("critique: false", "'critique' must be keys and values, not false", "write off"),
+        ("label_pairs: {principles: 0, labelers: [main, {name: other}]}",
+         "label_pairs: 'labelers[0]' must be keys and values, not the text 'main'", "write [{name: main}, {name: other}]"),
+        ("revise: {labeler: main}", "revise: 'labeler' must be keys and values, not the text 'main'", "write {name: main}"),
+        ("generate: {model: {base_url: []}}", "generate.model: 'base_url' must be text or a list of at least 1, not an empty list", ""),
+        ("generate: {model: {base_url: ''}}", "generate.model: 'base_url' must be text or a list, not empty text", ""),
         ("revise: {accept: if_preferred, labeler: {name: j, model: {provider: nonsens}}}",
          "revise.labeler.model: 'provider' names no provider: 'nonsens'", "known are: anthropic"),
         ("revise: {accept: if_preferred, labeler: {name: j, model: {provider: openai}}}",
@@ -171,6 +179,20 @@ def test_a_mistake_is_told_in_plain_words(line: str, what: str, hint: str, folde
     found = dict(problems(folder, FREE + line + "\n"))
     assert f"c.yaml:4: {what}" in found
     assert found[f"c.yaml:4: {what}"].startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("clamp", "wrong"),
+    [
+        ("[0.4, 1.2]", ["'clamp[1]' must be at most 1, not the number 1.2"]),
+        ("[a, b]", ["'clamp[0]' must be a number, not the text 'a'", "'clamp[1]' must be a number, not the text 'b'"]),
+        ("[0.4]", ["'clamp' must be a list of at least 2, not a list of 1"]),
+        ("[[0.4, x], 0.6]", ["'clamp[0]' must be a number, not a list of 2"]),
+    ],
+)
+def test_a_wrong_value_in_a_list_is_not_a_list_too_short(clamp: str, wrong: list[str], folder: Path) -> None:
+    found = problems(folder, FREE + f"label_pairs: {{principles: 0, reasoning: true, clamp: {clamp}}}\n")
+    assert [message for message, _ in found] == [f"c.yaml:4: label_pairs: {one}" for one in wrong]
 
 
 def test_name_and_output_are_required(folder: Path) -> None:

@@ -228,6 +228,28 @@ def test_equal_ones_are_told_to_be_the_same(cai: Cai, tmp_path: Path) -> None:
     assert json.loads(cai("constitution", "diff", "general", GENERAL, "--json")[1])["same"] is True
 
 
+def test_equal_ones_touch_nothing_and_need_no_table_to_say_so(cai: Cai, tmp_path: Path) -> None:
+    child(tmp_path)
+    child(tmp_path, "copy.yaml")
+    project(tmp_path, 3)
+    code, out, _ = cai("constitution", "diff", "own.yaml", "copy.yaml", "--config", "c.yaml")
+    assert (code, out.count("\n")) == (0, 3)
+    assert "They are the same" in out
+    assert "No request of c.yaml would change." in out
+
+
+def test_scores_of_what_is_revised_anew_are_counted(cai: Cai, tmp_path: Path) -> None:
+    child(tmp_path, "new.yaml", principles=[NEW])
+    child(tmp_path)
+    project(tmp_path, 60, score={})
+    stages = json.loads(cai("constitution", "diff", "own.yaml", "new.yaml", "--config", "c.yaml", "--json")[1])["stages"]
+    revised = stages["revise"]
+    assert stages["score"]["requests"] > 0
+    assert stages["score"]["touched"] == 0
+    assert stages["score"]["touched_indirectly"] == revised["touched"] + revised["touched_indirectly"] > 0
+    assert stages["score"]["rows"] == revised["rows"] == 120
+
+
 def test_json_holds_what_was_added_and_both_fingerprints(cai: Cai, tmp_path: Path) -> None:
     path = child(tmp_path, principles=[NEW])
     found = json.loads(cai("constitution", "diff", "general", path, "--json")[1])

@@ -186,11 +186,16 @@ def said(folder: Path, text: str, count: int = 1) -> list[str]:
     [
         (OWN.replace("stage: critique", "stage: revise"), "own.yaml:1: stage must be critique here"),
         (OWN.replace("stage", "stag"), "own.yaml:1: unknown key 'stag'"),
+        (OWN.replace("stage: critique", "stage: [critique]"), "own.yaml:1: stage must be critique here"),
         ("stage: critique\nexemplars: []\n", "own.yaml:2: exemplars must be a list"),
         ("stage: critique\nexemplars: [one]\n", "own.yaml:2: an exemplar must be keys and values"),
         (OWN.replace(", critique: c", ""), "own.yaml:3: 'critique' is missing"),
         (OWN.replace("critique: c", "critique: c, verdict: v"), "own.yaml:3: unknown key 'verdict'"),
-        (OWN.replace("critique: c", "critique: c, severity: bad"), "own.yaml:3: severity cannot be this"),
+        (OWN.replace("critique: c", "critique: c, severity: bad"), "own.yaml:3: severity cannot be 'bad'"),
+        (OWN.replace("critique: c", "critique: ''"), "own.yaml:3: 'critique' is empty"),
+        (OWN.replace("critique: c", "critique: ' '"), "own.yaml:3: 'critique' is empty"),
+        (OWN.replace("[{role: user, content: u}]", "[]"), "own.yaml:3: 'conversation' is empty"),
+        (OWN.replace("request: q", "request: null"), "own.yaml:3: 'request' is empty"),
         (OWN.replace("critique: c", "critique: c, quotes: r"), "own.yaml:3: column 'quotes'"),
         (OWN.replace("role: user", "role: assistant"), "own.yaml:3: the conversation must end with a user turn"),
         (OWN.replace("critique: c", "critique: c, quotes: [made up]"), "own.yaml:3: a quote does not stand in the response"),
@@ -201,10 +206,39 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, text: str, message: str
 
 
 def test_too_few_and_missing_ones_are_told(tmp_path: Path) -> None:
-    assert said(tmp_path, OWN, 2) == ["own.yaml holds 1 exemplars, and 2 are asked for"]
+    assert said(tmp_path, OWN, 2) == ["own.yaml holds 1 exemplar, and 2 are asked for"]
     with pytest.raises(Fix) as caught:
         exemplars.find("genral", "critique", tmp_path, 1)
     assert caught.value.hint == "did you mean 'general'?"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        OWN.replace("critique: c", "critique: ''"), OWN.replace("request: q", "request: null"), OWN.replace(", request: q", ""),
+        OWN.replace("critique: c", "critique: c, severity: bad"), OWN.replace("critique: c", "critique: c, severity: 3"),
+        shipped("prompts", "exemplars", "label-general.yaml").read_text(), "stage: revise\nexemplars: []\n",
+    ],
+)  # fmt: skip
+def test_one_mistake_is_one_message(tmp_path: Path, wrong: str) -> None:
+    assert len(said(tmp_path, wrong)) == 1
+
+
+def test_a_worked_comparison_has_a_better_and_a_worse(tmp_path: Path) -> None:
+    same = "{conversation: [{role: user, content: u}], criterion: c, better: a, worse: ' a'}"
+    (tmp_path / "own.yaml").write_text(f"stage: label\nexemplars: [{same}]\n")
+    with pytest.raises(Fix, match="'better' and 'worse' are the same text"):
+        exemplars.find("own.yaml", "label_pairs", tmp_path, 1)
+
+
+@pytest.mark.parametrize("name", ["nosuch.yaml", "folder/nosuch.yaml"])
+def test_a_file_that_is_not_there_is_told_with_where_it_was_looked_for(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Fix, match=f"there is no file '{name}'") as caught:
+        exemplars.find(name, "critique", tmp_path, 1)
+    assert caught.value.hint.startswith(f"looked in {tmp_path}, {tmp_path}/prompts, prompts and ")
+    with pytest.raises(Fix, match="there is no file '/nowhere/nosuch.yaml'") as caught:
+        exemplars.find("/nowhere/nosuch.yaml", "critique", tmp_path, 1)
+    assert caught.value.hint == "check the path"
 
 
 def test_own_exemplars_go_before_the_shipped_ones(tmp_path: Path) -> None:

@@ -235,8 +235,20 @@ def test_a_dry_run_counts_the_asks_and_writes_nothing(cai: Cai, tmp_path: Path) 
     config(tmp_path)
     code, out, _ = cai("expand", "c.yaml", "--dry-run", "--json")
     assert code == 0
-    assert json.loads(out)["stages"]["expand"]["calls"] == 12  # 25 of each topic, ten in an ask
+    found = json.loads(out)
+    assert found["stages"]["expand"]["calls"] == 60  # 25 of each topic, ten in an ask: 12, and five times that at most
+    assert found["assumed"]["calls"].startswith("all 60 that max_asks allows; 12 would do if every prompt were kept")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("most", "enough"), [(5, "12 would do"), (30, "12 would do")])
+def test_a_dry_run_is_the_most_that_is_asked(cai: Cai, tmp_path: Path, most: int, enough: str) -> None:
+    config(tmp_path, expand={"count": 100, "max_asks": most}, model=MODEL | {"price": {"input": 3.0, "output": 15.0}})
+    found = json.loads(cai("expand", "c.yaml", "--dry-run", "--json")[1])
+    stage = found["stages"]["expand"]
+    assert (stage["calls"], stage["tokens_out_at_most"]) == (most, most * MODEL["max_tokens"])
+    assert stage["dollars_at_most"] == pytest.approx((stage["tokens_in"] * 3 + stage["tokens_out_at_most"] * 15) / 1e6, rel=1e-3)
+    assert enough in found["assumed"]["calls"]
 
 
 def test_too_few_asks_end_with_what_there_is_and_say_so(cai: Cai, tmp_path: Path) -> None:

@@ -125,6 +125,30 @@ def test_a_path_goes_before_the_shipped_ones_and_a_missing_one_names_a_near_miss
     with pytest.raises(Fix) as caught:
         prompts.find("genral", "label_pairs", tmp_path)
     assert "'general'" in caught.value.hint
+    with pytest.raises(Fix, match="there is no file 'gone.md' for revise") as caught:
+        prompts.find("gone.md", "revise", tmp_path)
+    assert caught.value.hint.startswith(f"looked in {tmp_path}, {tmp_path}/prompts, prompts and ")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (FRONT.replace("purpose", "purpos").replace("stage: revise", "stage: revise\nreply: xml") + "{{ response }} {{ critiques }}",
+         ["own.md:2: unknown key 'purpos'", "own.md:2: 'purpose' is missing", "own.md:4: reply: cannot be 'xml' here"]),
+        (FRONT.replace("p\n", "[p]\n").replace("stage: revise", "stage: critique") + "x",
+         ["own.md:2: purpose: must be text", "own.md:3: this is a template for critique, not for revise"]),
+        (FRONT.replace("stage: revise", "stage: [revise]\nreply: 7") + "x",
+         ["own.md:3: stage: must be text", "own.md:4: reply: must be text"]),
+    ],
+)  # fmt: skip
+def test_all_mistakes_of_the_front_matter_are_told(tmp_path: Path, text: str, lines: list[str]) -> None:
+    assert problems(write(tmp_path, text)) == lines
+
+
+def test_a_required_variable_that_is_listed_and_not_used_has_one_hint(tmp_path: Path) -> None:
+    with pytest.raises(Fix) as caught:
+        prompts.load(write(tmp_path, FRONT + "{{ critiques }}"), "revise")
+    assert [hint for _, hint in caught.value.problems] == ["put {{ response }} into the text: the model cannot answer without it"]
 
 
 @pytest.mark.parametrize(

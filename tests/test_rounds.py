@@ -178,6 +178,14 @@ def test_a_template_without_critiques_needs_critique_off() -> None:
         reviser(template="direct")
 
 
+@pytest.mark.parametrize("shown", ["", " {{ critiques }}"])
+def test_without_critiques_a_template_shows_what_a_revision_is_to_meet(tmp_path: Path, shown: str) -> None:
+    own, listed = tmp_path / "own.md", "response, critiques" if shown else "response"
+    own.write_text(f"---\npurpose: p\nstage: revise\nvariables: [{listed}]\n---\nMend it: {{{{ response }}}}{shown}")
+    with pytest.raises(Fix, match="the template 'own' does not show what a revision is to meet"):
+        reviser(off=True, template=str(own))
+
+
 # What is handed to the reviser
 
 

@@ -153,6 +153,20 @@ label_pairs: {principles: 0, labelers: [{name: a}, {name: b, model: {name: v}}]}
     assert lines["label-pairs"][1:] == ["simulated w, simulated v", "label-general", "the built-in one"]
 
 
+def test_check_names_the_stages_own_model_first_and_whose_the_other_is(cai: Cai, tmp_path: Path) -> None:
+    text = """
+constitution: constitutions/general.yaml
+model: {provider: simulated, name: w}
+generate: {}
+critique: {}
+revise: {accept: if_preferred, model: {name: writer}, labeler: {name: j, model: {name: judge}}}
+"""
+    path = write(tmp_path, text)
+    assert table(cai("config", "check", path)[1])["revise"][1] == "simulated writer, simulated judge (labeler j)"
+    _, out, _ = cai("config", "check", path, "--set", "revise.labeler=null", "--set", "revise.model=null")
+    assert table(out)["revise"][1] == "simulated w, simulated w (labeler main)"
+
+
 def test_check_shows_expand_as_any_stage_and_notes_what_it_lacks(cai: Cai, tmp_path: Path) -> None:
     text = "model: {provider: simulated, name: w}\nexpand: {model: {name: v}}\nlabel_pairs: {principles: 0, pairs: given}\n"
     code, out, err = cai("config", "check", write(tmp_path, text))

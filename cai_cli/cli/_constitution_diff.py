@@ -61,6 +61,9 @@ def show(found: Mapping[str, Any]) -> None:
     out.print(Text(on_one_line(f"{old} -> {new}"), "bold"))
     if found["same"]:
         out.print("They are the same; comments and layout do not count.")
+        if "stages" in found:
+            out.print(_line(f"No request of {found['config']} would change."))
+        return
     for part in ("principles", "preferences"):
         for line in _part(part, found[part], plain(out)):
             out.print(line)

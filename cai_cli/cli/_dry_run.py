@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,25 +57,36 @@ class Asked:
 def dry_run(config: Config, names: Sequence[str], given: str | None, limit: int | None, as_json: bool) -> int:
     """Play up to 200 prompts through the stages, with the simulated model's replies, and scale what they ask to all of them.
 
+    Of `expand` the asks that would do are played, and scaled to as many as it may ask: how many it needs, only replies can tell.
     Raises: Fix: input from stdin, or none that can be used
     """
     if given == "-" or (given is None and config.prompts is not None and config.prompts.path == "-"):
         raise Fix("a dry run reads its input ahead, and stdin can be read only once", "write it to a file, and name that with -i")
     steps, path = plan.steps_of(config, names), Path(given) if given else None
     if names == ["expand"]:
-        from cai_cli.engine import expand
-
-        program, feed = expand.first_wave(expand.sources(config, steps[0], path, limit))
+        found = _expansion(config, steps, path, limit)
     else:
-        program, feed = plan.program_of(steps), plan.feed_of(config, steps, path, limit)
-    found = _document(*_played(steps, feed, program))
-    if names == ["expand"]:
-        found["assumed"]["calls"] = "what would do if every prompt were kept; near-duplicates make it more, up to max_asks"
+        found = _document(*_played(steps, plan.feed_of(config, steps, path, limit), plan.program_of(steps)))
     if as_json:
         sys.stdout.buffer.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     else:
         _print(found, config.limits.budget_usd)
     return Exit.OK
+
+
+def _expansion(config: Config, steps: Sequence[Step], path: Path | None, limit: int | None) -> dict[str, Any]:
+    from cai_cli.engine import expand
+    from cai_cli.stages.expand import most_asks
+
+    sources = expand.sources(config, steps[0], path, limit)
+    expansion = sources.expansion()
+    most = most_asks(expansion.strata, expansion.settings)
+    enough = sum(math.ceil(one.wanted / expansion.settings.per_ask) for one in expansion.strata)
+    program, feed = expand.first_wave(sources)
+    asked, _, played = _played(steps, feed, program)
+    found = _document(asked, most, played)
+    found["assumed"]["calls"] = f"all {most:,} that max_asks allows; {enough:,} would do if every prompt were kept"
+    return found
 
 
 def _played(steps: Sequence[Step], feed: Feed, program: Program) -> tuple[dict[str, Asked], int, int]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cai_cli.config import Config
     from cai_cli.engine.plan import Step
     from cai_cli.flow import Model
+    from cai_cli.judging import Judge
     from cai_cli.stages.label_pairs import Settings as LabelPairs
     from cai_cli.tables.debias import Settings as Debias
 
@@ -73,9 +74,16 @@ def schema() -> None:
 
 
 def _row(step: Step) -> tuple[str, str, str, str]:
-    models = dict.fromkeys(f"{model.provider} {model.name}".strip() for model in step.models)
+    own, *others = step.models or (None,)
+    judge: Judge | None = getattr(step.stage, "judge", None)  # of revisions
+    mark = f" (labeler {judge.name})" if judge else ""
+    named = [_model(own), *(f"{_model(model)}{mark}" for model in others)] if own else []
     templates = ", ".join(template.name for template in step.templates)
-    return step.name, ", ".join(models) or "none", templates or "none", _principles(step)
+    return step.name, ", ".join(dict.fromkeys(named)) or "none", templates or "none", _principles(step)
+
+
+def _model(model: Model) -> str:
+    return f"{model.provider} {model.name}".strip()
 
 
 def _principles(step: Step) -> str:

@@ -261,8 +261,9 @@ def _price(counting: _Counting, sides: Sequence[Sequence[Step]], config: Config)
     places = [n for n, unit in enumerate(feed.units()) if _prompt_id(unit.rows[0]) in counting.prompts]
     chosen = set(places[:: -(-len(places) // PLAYED)] if places else [])
     programs = [plan.program_of(side) for side in sides]
-    # The rest of a run may change too, such as scores of what is revised anew.
-    by_stage = {step.name: counting.found.get(step.name, Touched()) for step in sides[1]}
+    by_stage = dict[str, Touched]()
+    for step in sides[1]:
+        by_stage[step.name] = counting.found.get(step.name) or _behind(by_stage.get(step.source, Touched()))
     known = set[bytes]()
     for unit in (unit for n, unit in enumerate(feed.units()) if n in chosen):
         play(programs[0](unit.rows), _answer(known, None))
@@ -270,6 +271,11 @@ def _price(counting: _Counting, sides: Sequence[Sequence[Step]], config: Config)
     factor = len(places) / max(1, len(chosen))
     asking = {name: one.scaled(factor) for name, one in by_stage.items() if name in counting.found or one.requests}
     counting.found = asking
+
+
+def _behind(source: Touched) -> Touched:
+    """The rows of a stage that uses no constitution: they change with those that it reads, such as scores of a revision."""
+    return Touched(rows=source.rows, indirectly=source.touched + source.indirectly)
 
 
 def _prompt_id(row: Any) -> str:

@@ -14,7 +14,6 @@ from cai_cli.errors import Fix, Reject
 from cai_cli.exemplars import Exemplar
 from cai_cli.flow import Flow, Model, Request, ask_whole, together, value_of
 from cai_cli.judging import ORDERS, Judge, soft_labelers
-from cai_cli.openers import clean
 from cai_cli.parts import Parts
 from cai_cli.prompts import Template
 from cai_cli.records import Chain, Critique, Pair, Round, Sample, Turn
@@ -130,6 +129,8 @@ class Revise:
         reply = yield from ask_whole(request)
         if reply.refused or reply.truncated:
             raise Reject("refused" if reply.refused else "truncated", f"the revision of round {opened.round}")
+        from cai_cli.openers import clean  # its patterns take 40 ms to compile: a run's first request need not wait for that
+
         cleaned = clean(reply.text, nonce, chain.response)
         closed = replace(opened, revision=cleaned.revision, stripped=cleaned.stripped, accepted=True)
         if self.judge is not None and closed.revision != chain.response.strip():
@@ -239,12 +240,16 @@ def build(parts: Parts) -> Revise:
     if not direct and "critiques" not in template.variables:
         hint = "use {{ critiques }} in it, or write critique: off"
         raise Fix(f"revise: the template '{template.name}' does not show the critiques", hint)
+    if direct and "revision_prompts" not in template.variables:
+        hint = "use {{ revision_prompts }} in it, or take revise.template: direct"
+        raise Fix(f"revise: the template '{template.name}' does not show what a revision is to meet", hint)
     exemplars = parts.exemplars(settings.exemplar_file, "revise", settings.exemplars)
+    model = parts.model()  # before the labeler's: a stage's own model stands first
     judge = _judge(parts, settings.labeler) if settings.accept == "if_preferred" else None
     if not direct and (idle := sorted({"principles", "pick", "categories"} & settings.model_fields_set)):
         raise Fix(f"revise: {idle[0]} is for critique: off; critiques are answered as they come", f"set critique.{idle[0]}")
     constitution = parts.principles(needed=direct).weighing(settings.categories)
-    return Revise(settings, constitution, template, parts.model(), parts.seed, direct, exemplars, judge)
+    return Revise(settings, constitution, template, model, parts.seed, direct, exemplars, judge)
 
 
 def _judge(parts: Parts, labeler: Labeler | None) -> Judge:
