@@ -9,7 +9,7 @@ help: ## List the targets
 demo: install ## Install, run the whole pipeline on the simulated model, show what came out
 	@$(BIN)/cai run configs/quickstart.yaml
 	@echo
-	@$(BIN)/cai show configs/quickstart.yaml everyday-04-0 --stage revise
+	@$(BIN)/cai show configs/quickstart.yaml everyday-17-1 --stage revise
 
 test: install-dev ## Run the tests
 	@$(BIN)/python -m pytest -n 2 -m "not wheel"
