@@ -118,9 +118,10 @@ def _check(document: Document, n: int, item: Any, kind: str) -> Iterable[Problem
         elif _is_empty(item[key]):
             yield f"{document.where(('exemplars', n, key))}: '{key}' is empty", "a worked case needs it"
     if (severity := item.get("severity", "none")) not in SEVERITIES:
-        wrong = f"{document.where(('exemplars', n, 'severity'))}: severity cannot be '{severity}'"
-        yield wrong, f"write one of {', '.join(SEVERITIES)}"
-    said = {"severity"} | {key for key in item if key not in _KNOWN[kind] or item[key] is None}
+        shown = "empty" if severity is None else f"'{severity}'"
+        where = document.where(("exemplars", n, "severity"))
+        yield f"{where}: severity cannot be {shown}", f"write one of {', '.join(SEVERITIES)}"
+    said = {"severity"} | {key for key in item if key not in _KNOWN[kind] or (key in _NEEDED[kind] and item[key] is None)}
     yield from _check_values(place, {key: value for key, value in item.items() if key not in said})
 
 

@@ -192,6 +192,8 @@ def said(folder: Path, text: str, count: int = 1) -> list[str]:
         (OWN.replace(", critique: c", ""), "own.yaml:3: 'critique' is missing"),
         (OWN.replace("critique: c", "critique: c, verdict: v"), "own.yaml:3: unknown key 'verdict'"),
         (OWN.replace("critique: c", "critique: c, severity: bad"), "own.yaml:3: severity cannot be 'bad'"),
+        (OWN.replace("critique: c", "critique: c, severity: null"), "own.yaml:3: severity cannot be empty"),
+        (OWN.replace("critique: c", "critique: c, principle: null"), "own.yaml:3: column 'principle'"),
         (OWN.replace("critique: c", "critique: ''"), "own.yaml:3: 'critique' is empty"),
         (OWN.replace("critique: c", "critique: ' '"), "own.yaml:3: 'critique' is empty"),
         (OWN.replace("[{role: user, content: u}]", "[]"), "own.yaml:3: 'conversation' is empty"),
@@ -236,7 +238,7 @@ def test_a_file_that_is_not_there_is_told_with_where_it_was_looked_for(tmp_path:
     with pytest.raises(Fix, match=f"there is no file '{name}'") as caught:
         exemplars.find(name, "critique", tmp_path, 1)
     assert caught.value.hint.startswith(f"looked in {tmp_path}, {tmp_path}/prompts, prompts and ")
-    with pytest.raises(Fix, match="there is no file '/nowhere/nosuch.yaml'") as caught:
+    with pytest.raises(Fix, match=r"there is no file '/nowhere/nosuch\.yaml'") as caught:
         exemplars.find("/nowhere/nosuch.yaml", "critique", tmp_path, 1)
     assert caught.value.hint == "check the path"
 

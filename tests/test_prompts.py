@@ -125,7 +125,7 @@ def test_a_path_goes_before_the_shipped_ones_and_a_missing_one_names_a_near_miss
     with pytest.raises(Fix) as caught:
         prompts.find("genral", "label_pairs", tmp_path)
     assert "'general'" in caught.value.hint
-    with pytest.raises(Fix, match="there is no file 'gone.md' for revise") as caught:
+    with pytest.raises(Fix, match=r"there is no file 'gone\.md' for revise") as caught:
         prompts.find("gone.md", "revise", tmp_path)
     assert caught.value.hint.startswith(f"looked in {tmp_path}, {tmp_path}/prompts, prompts and ")
 
@@ -133,7 +133,7 @@ def test_a_path_goes_before_the_shipped_ones_and_a_missing_one_names_a_near_miss
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        (FRONT.replace("purpose", "purpos").replace("stage: revise", "stage: revise\nreply: xml") + "{{ response }} {{ critiques }}",
+        (FRONT.replace("purpose", "purpos").replace("stage: revise", "stage: revise\nreply: xml") + "x",
          ["own.md:2: unknown key 'purpos'", "own.md:2: 'purpose' is missing", "own.md:4: reply: cannot be 'xml' here"]),
         (FRONT.replace("p\n", "[p]\n").replace("stage: revise", "stage: critique") + "x",
          ["own.md:2: purpose: must be text", "own.md:3: this is a template for critique, not for revise"]),

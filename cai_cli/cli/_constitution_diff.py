@@ -135,5 +135,5 @@ def _print_touched(out: Console, found: Mapping[str, Any]) -> None:
     out.print(aligned([head, *rows]))
     for model in found["unpriced"]:
         out.print(_line(f"? no price is known for '{model}': give it as model.price in the config"))
-    out.print("touched: held to another principle, or to another text of it; indirectly: in a later round, or a pair of them.")
+    out.print("touched: held to another principle, or another text of it; indirectly: in a later round, in a pair or in scores.")
     out.print("requests, dollars: as the simulated model's replies lead on; every reply as long as its max_tokens allows.")

@@ -128,7 +128,7 @@ def _assumed(prompts: int, played: int) -> dict[str, str]:
         "calls": f"counted {where}; the simulated model answers, so rounds end when it finds nothing more to mend",
         "input": "4 characters a token; where a stage reads replies, they are as long as the simulated model's",
         "output": "every reply as long as its max_tokens allows",
-        "left out": "replies that the ledger holds already, caching, retries",
+        "left out": "replies that the ledger holds already, caching, retries, what is asked again because it cannot be read",
     }
 
 

@@ -36,7 +36,7 @@ class Touched:
 
     rows: int = 0
     touched: int = 0  # held to something else from the start: another pick, or another text of the same one
-    indirectly: int = 0  # besides those: in a later round, if they get there, or a pair of responses that are rewritten
+    indirectly: int = 0  # besides those: in a later round, if they get there, or a pair or scores of what is rewritten
     requests: int = 0
     dollars_at_most: float | None = 0.0  # None: nobody knows the price of a model
     unpriced: set[str] = field(default_factory=set)

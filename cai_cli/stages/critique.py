@@ -188,6 +188,7 @@ def build(parts: Parts) -> Critique:
             f"critique: exemplars '{settings.exemplar_file}' have no severity, which the template '{settings.template}' asks for",
             "use them with the template paper, or give each a severity",
         )
+    model = parts.model()  # before the scorer's: a stage's own model stands first
     scorer = scorer_of(parts, "critique") if settings.scores == "per_round" else None
     constitution = parts.principles(needed=settings.principles > 0).weighing(settings.categories)
-    return Critique(settings, constitution, template, parts.model(), parts.seed, exemplars, scorer)
+    return Critique(settings, constitution, template, model, parts.seed, exemplars, scorer)
