@@ -131,12 +131,17 @@ def kind(value: Any) -> str:
     return {int: "a whole number", float: "a number", str: "text", list: "a list", dict: "keys and values"}[type(value)]
 
 
-def _read(path: Path) -> str:
+def read_some(path: Path) -> bytes:
+    """A file's bytes, up to one more than MAX_BYTES. Raises: Fix: it cannot be read"""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise Fix(f"{path}: cannot be read: {error.strerror or error}", "check the path") from error
+
+
+def _read(path: Path) -> str:
+    data = read_some(path)
     if len(data) > MAX_BYTES:
         raise Fix(
             f"{path}:1: this file is larger than {MAX_BYTES // 1_000_000} MB",

@@ -24,7 +24,7 @@ import yaml
 
 from cai_cli import transcripts
 from cai_cli.constitution import HHH
-from cai_cli.documents import MAX_BYTES, Problem, all_at_once, kind
+from cai_cli.documents import MAX_BYTES, Problem, all_at_once, kind, read_some
 from cai_cli.errors import Fix
 from cai_cli.visible import on_one_line
 
@@ -111,11 +111,7 @@ def _dumped(value: Row) -> str:
 
 def _parsed(path: Path) -> Any:
     """A file's JSON. Raises: Fix"""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise Fix(f"{path}: cannot be read: {error.strerror or error}", "check the path") from error
+    data = read_some(path)
     if len(data) > MAX_BYTES:
         raise Fix(f"{path}: is larger than {MAX_BYTES // 1_000_000} MB, which no file of principles is", KNOWN)
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import CALM, Server, serve
 from outside import Cai, files_that_hold
 
 # Set before anything is imported: `datasets` and `huggingface_hub` read their folders and HF_HUB_OFFLINE when they are imported.
@@ -79,3 +80,17 @@ def cai(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
         return int(caught.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    """A simulated server, for the tests of one file."""
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    """The same, with the options that it begins with, counting from zero."""
+    running.reset(**CALM)
+    return running

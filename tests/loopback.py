@@ -16,6 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# What a server begins with, for a reset.
+CALM: dict[str, Any] = {
+    "fail": [], "world": {}, "models": [], "latency_ms": 0, "sampling": False, "rate": 0, "rpm": 0, "itpm": 0, "otpm": 0,
+    "no_key": False, "ids": "random",
+}  # fmt: skip
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -2,23 +2,9 @@
 
 import functools
 import json
-from collections.abc import Iterator
 
 import anthropic
 import pytest
-from loopback import Server, serve
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    running.reset(fail=[], latency_ms=0, world={}, ids="random", sampling=False, rate=0)
-    return running
 
 
 @functools.cache

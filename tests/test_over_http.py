@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import Server, serve
+from loopback import Server
 from outside import JUST_GENERATE, Done, at, cai, manifests, published, questions, rows_of, unbalanced, write_config, write_rows
 
 PROMPTS = 40
 LIMIT = 130  # tokens: some responses of this world are longer, some are not
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    running.reset(fail=[], latency_ms=0, world={})
-    return running
 
 
 @pytest.fixture

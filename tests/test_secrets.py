@@ -7,24 +7,11 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import Server, serve
+from loopback import Server
 from outside import Done, at, cai, files_that_hold, finish, questions, start, write_config, write_rows
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    running.reset(fail=[], latency_ms=0)
-    return running
 
 
 @pytest.fixture

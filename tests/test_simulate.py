@@ -9,7 +9,6 @@ import math
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -20,7 +19,7 @@ import pytest
 from answering import send
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from loopback import Server, serve
+from loopback import CALM, Server
 
 from cai_cli.flow import Model, Request
 from cai_cli.logprobs import option_probabilities
@@ -37,22 +36,6 @@ VERDICT = {
     "additionalProperties": False,
 }
 STRICT: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": VERDICT}}
-CALM: dict[str, Any] = {
-    "fail": [], "world": {}, "models": [], "latency_ms": 0, "sampling": False, "rate": 0, "rpm": 0, "itpm": 0, "otpm": 0,
-    "no_key": False,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    running.reset(**CALM)
-    return running
 
 
 @functools.cache
