@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Self
 
 from aiohttp import web
+from hypothesis import strategies as st
 
 from cai_cli.flow import Model, Reply, Request
 from cai_cli.providers import connect
@@ -113,3 +114,12 @@ def sent_by_us(provider: str, path: str, params: dict[str, Any], changes: dict[s
             return server.asked[0]
 
     return asyncio.run(main())
+
+
+def json_values(*keys: str) -> st.SearchStrategy[Any]:
+    """Any JSON value, with these keys where it is an object."""
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(keys), inner),
+        max_leaves=8,
+    )

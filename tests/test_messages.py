@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
+from answering import json_values
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,17 +122,9 @@ def test_a_200_that_is_no_message_is_a_protocol_error(body: bytes) -> None:
     assert caught.value.kind == "protocol"
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "error", "message", "details"]), inner)
-    ),
-    max_leaves=8,
-)
-message_parts = st.fixed_dictionaries({}, optional=dict.fromkeys(("content", "stop_reason", "usage", "model"), json_values))
-bodies = (
-    st.binary() | json_values.map(lambda value: json.dumps(value).encode()) | message_parts.map(lambda parts: message(**parts))
-)
+JSON = json_values("type", "text", "error", "message", "details")
+message_parts = st.fixed_dictionaries({}, optional=dict.fromkeys(("content", "stop_reason", "usage", "model"), JSON))
+bodies = st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | message_parts.map(lambda parts: message(**parts))
 
 
 def outcome(body: bytes) -> Reply | str:

@@ -11,7 +11,7 @@ import answering
 import httpx2
 import openai
 import pytest
-from answering import COMPLETION, Asked, sent_by_us, status
+from answering import COMPLETION, Asked, json_values, sent_by_us, status
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -246,17 +246,11 @@ def test_a_200_that_is_no_completion_is_a_protocol_error(body: bytes) -> None:
     assert caught.value.kind == "protocol"
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "content", "token", "logprob"]), inner)
-    ),
-    max_leaves=8,
-)
+JSON = json_values("type", "text", "content", "token", "logprob")
 PARTS = ("content", "refusal", "finish_reason", "logprobs", "usage", "model", "choices", "message")
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(PARTS, json_values)))
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(PARTS, JSON)))
 def test_any_body_is_a_reply_or_a_protocol_error(parts: dict[str, Any]) -> None:
     found = outcome(completion(**parts))
     if isinstance(found, Reply):

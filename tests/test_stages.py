@@ -13,6 +13,7 @@ import pytest
 
 from cai_cli import prompts, records
 from cai_cli.constitution import BUILT_IN, HHH, Constitution, Principle
+from cai_cli.engine import plan
 from cai_cli.errors import Reject
 from cai_cli.flow import FRESH, Flow, Model, Outcome, Reply, Request, play
 from cai_cli.records import Chain, Critique, Prompt, Rejected, Round, Sample, Turn, from_row
@@ -57,6 +58,22 @@ def test_every_stage_module_says_what_it_is() -> None:
 @pytest.mark.parametrize("stage", [generate.Generate, critique.Critique, revise.Revise, label_pairs.LabelPairs])
 def test_every_stage_says_what_it_takes_gives_asks_and_rejects(stage: type) -> None:
     assert re.search(r"Takes:.*Gives:.*Asks:.*Rejects:.*Source:", stage.__doc__ or "", re.DOTALL)
+
+
+def test_what_else_reads_critiques_does_not_take_the_loop_apart() -> None:
+    def counted(chain: Chain) -> Flow[Chain]:
+        yield from ()
+        return chain
+
+    steps = [
+        plan.Step(name="critique", settings=critique.Settings(), stage=critic()),
+        plan.Step(name="counted", settings=critique.Settings(), stage=counted, source="critique"),
+        plan.Step(name="revise", settings=revise.Settings(), stage=reviser(rounds=1), source="critique"),
+    ]
+    made = play(plan.program_of(steps)([SAMPLE]), [finding(), Reply(text="Better.")])
+    assert [len(made[name].rows) for name in ("critique", "counted", "revise")] == [1, 1, 1]
+    assert made["revise"].rows[0].response == "Better."
+    assert made["counted"].rows == made["critique"].rows
 
 
 # generate

@@ -66,6 +66,14 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise Fatal(f"the ledger cannot be read: {path}: {error}", hint, Exit.DISK) from error
 
 
+def found_in(db: sqlite3.Connection, key: bytes) -> Outcome | None:
+    """The reply, or the refusal, that a ledger holds for a key."""
+    if found := db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone():
+        return Reply(**orjson.loads(found[0]))
+    found = db.execute("SELECT reason, detail, signature FROM failures WHERE key = ?", (key,)).fetchone()
+    return Reject(*found) if found else None
+
+
 Job = Callable[[sqlite3.Connection], Any]
 
 
@@ -121,11 +129,7 @@ class Ledger:
 
     def get(self, key: bytes) -> Outcome | None:
         """The reply, or the refusal, that was written for this key."""
-        found = self._reader.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        if found:
-            return Reply(**orjson.loads(found[0]))
-        found = self._reader.execute("SELECT reason, detail, signature FROM failures WHERE key = ?", (key,)).fetchone()
-        return Reject(*found) if found else None
+        return found_in(self._reader, key)
 
     async def put(self, key: bytes, request: Request, reply: Reply, host: str, dollars: float, mode: str = "live") -> None:
         """Write a reply and settle its price. Returns when both are on disk. The first reply for a key wins."""

@@ -103,6 +103,11 @@ class Step:
         return own if own[0] in INPUTS else tuple(dict.fromkeys([*reads_of(self.name)[: -len(own)], *own]))
 
     @property
+    def again(self) -> str:
+        """The stage that it is looped with, whose rows it takes where they are the newer ones; empty: none."""
+        return getattr(_modules()[self.name], "AGAIN", "")
+
+    @property
     def takes(self) -> type[Any] | None:
         """The record that the stage reads rows as, where it says so; None: a Sample, or a Chain where there are rounds."""
         return getattr(self.stage, "takes", None)
@@ -201,13 +206,14 @@ def _constitution(config: Config, needed: bool) -> Constitution:
 def program_of(steps: Sequence[Step]) -> Callable[[Sequence[Any]], Flow[program.MadeBy]]:
     """The row-wise steps joined to one flow a prompt; critique and revise together make the loop."""
     by_name = {step.name: step for step in steps if step.name not in table_names()}
-    parts: list[program.Part] = []
+    parts: dict[str, program.Part] = {}
     for name, step in by_name.items():
         if name == "revise" and step.source == "critique":
-            parts[-1] = program.looped(by_name["critique"].stage, step.stage, by_name["critique"].source)
+            # In the place of the critiques: what else reads them takes them as they were in the last round.
+            parts["critique"] = program.looped(by_name["critique"].stage, step.stage, by_name["critique"].source)
         else:
-            parts.append(program.each(name, step.stage, step.source))
-    return program.program(by_name, parts)
+            parts[name] = program.each(name, step.stage, step.source)
+    return program.program(by_name, list(parts.values()))
 
 
 # What the first stage works on: the config's prompts, -i, or the newest version of the stage before it.
@@ -266,7 +272,7 @@ def pairs_feed(path: Path, config: Config, limit: int | None = None) -> Feed:
 def _parent(output: Path, steps: Sequence[Step]) -> Version:
     """The version that a command reads which begins after the prompts."""
     name, names = steps[0].name, [step.name for step in steps]
-    again = getattr(_modules()[name], "AGAIN", "")
+    again = steps[0].again
     looping = again in names  # all rounds, from the first one on
     reads = steps[0].reads if looping or not again else (again, *steps[0].reads)
     found = {stage: version for stage in reads if (version := versions.latest(output, stage)) is not None}
@@ -292,6 +298,6 @@ def nothing_left(steps: Sequence[Step], feed: Feed) -> bool:
     rows = (row for unit in feed.units() for row in unit.rows)
     if steps[0].closes_rounds:
         return all(row.open_round is None for row in rows)
-    if hasattr(_modules()[steps[0].name], "AGAIN"):
+    if steps[0].again:
         return all(isinstance(row, Chain) and row.stopped_by for row in rows)
     return False

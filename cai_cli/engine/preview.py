@@ -16,17 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
-from cai_cli import stages
 from cai_cli.config import Config
 from cai_cli.engine import expand, plan, versions
 from cai_cli.engine.feed import Feed, Unit, from_version
-from cai_cli.engine.ledger import key_of, reading
+from cai_cli.engine.ledger import found_in, key_of, reading
 from cai_cli.engine.plan import Step
 from cai_cli.engine.rows import Program
 from cai_cli.engine.versions import Version
-from cai_cli.errors import Exit, Fix, Reject
+from cai_cli.errors import Exit, Fix
 from cai_cli.flow import Flow, Outcome, Reply, Request
 from cai_cli.providers._world import world_of
 from cai_cli.providers.simulated import reply_to
@@ -139,10 +136,6 @@ def _reopened(chain: Chain) -> Sequence[Chain]:
     return found or [chain]
 
 
-def _module(step: Step) -> Any:
-    return stages.modules()[step.name.replace("-", "_")]
-
-
 def _from_the_start(config: Config, step: Step) -> _Place:
     """Raises: Fix: no input"""
     if config.prompts is not None and config.prompts.path == "-":
@@ -156,8 +149,7 @@ def _from_the_start(config: Config, step: Step) -> _Place:
 def _joined(config: Config, step: Step) -> list[str]:
     """The stage, those that its rows go through before it in a run, and the one that it is looped with."""
     there = {name for name in plan.sections_of(config) if name not in plan.table_names()}
-    again = getattr(_module(step), "AGAIN", "")
-    names, at = [step.name, *([again] if again in there else [])], step
+    names, at = [step.name, *([step.again] if step.again in there else [])], step
     while before := next((name for name in at.reads if name in there and name not in names), ""):
         names.append(before)
         (at,) = plan.steps_of(config, [before])
@@ -269,8 +261,4 @@ def _nobody_said(_: Request) -> None:
 
 
 def _reply(db: sqlite3.Connection, request: Request) -> Outcome | None:
-    key = key_of(request)
-    if found := db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone():
-        return Reply(**orjson.loads(found[0]))
-    found = db.execute("SELECT reason, detail, signature FROM failures WHERE key = ?", (key,)).fetchone()
-    return Reject(*found) if found else None
+    return found_in(db, key_of(request))
