@@ -33,6 +33,7 @@ ENVIRONMENT: Final = {
     "CAI_BUDGET_USD": "limits.budget_usd",
     "CAI_CONCURRENCY": "limits.concurrency",
 }
+_ROWS = re.compile(r"\.(jsonl|csv|tsv|parquet)(\.gz|\.zst)?$")  # files that nobody writes a config into
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -160,6 +161,10 @@ def load(
     Takes: overrides: "dotted.key=value", the value as in YAML; flags: values by dotted key, None where a flag was not given
     Raises: Fix, with every problem of the config and of the files that it names, each with its place
     """
+    if _ROWS.search(path.name) and path.is_file():
+        raise Fix(
+            f"{path} holds rows, and what is wanted here is a config, in YAML", f"name the config, and the rows with -i {path}"
+        )
     given = _Given(documents.load(path, env))
     given.put_environment(env)
     given.put_overrides(overrides)
@@ -181,6 +186,11 @@ def schema() -> dict[str, Any]:
     fields = {name: (kind | Literal["off"] | None, Field(None, description=_said(kind))) for name, kind in _kinds()}
     whole = create_model("Config", __base__=Config, __doc__=Config.__doc__, **fields)  # type: ignore[call-overload]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole.model_json_schema()}
+
+
+def stage_kinds() -> list[tuple[str, str, type[Section]]]:
+    """Every stage that is installed: its name in a config, what it does, its section."""
+    return [(name, _said(kind), kind) for name, kind in _kinds()]
 
 
 def _user(name: str) -> Path:
@@ -319,9 +329,9 @@ class _Given:
 
     def all_at_once(self, mistakes: Sequence[Mistake], more: Sequence[Problem] = ()) -> Fix:
         ordered = sorted(mistakes, key=lambda one: 0 if self._source(one.path) else self.document.line(one.path))
-        return documents.all_at_once(
-            [*self.problems, *((f"{self.place(one.path)}: {one.what}", one.hint) for one in ordered), *more]
-        )
+        found = [*self.problems, *((f"{self.place(one.path)}: {one.what}", one.hint) for one in ordered), *more]
+        inside = any(message.startswith(f"{self.document.name}:") for message, _ in found)
+        return documents.all_at_once(found, f"when that is mended: cai config check {self.document.name}" if inside else "")
 
 
 _FLAGS = {"prompts.path": "--input", "prompts.limit": "--limit"}

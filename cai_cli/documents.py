@@ -6,6 +6,7 @@ parser is used here; what a scalar means is decided here, and what two readers c
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,9 +118,9 @@ def parse_scalar(text: str, name: str = "value") -> Any:
     return None if root is None else root.value()
 
 
-def all_at_once(problems: Sequence[Problem]) -> Fix:
-    """One error that holds every problem. Takes: at least one."""
-    return Fix(*problems[0], problems=tuple(problems))
+def all_at_once(problems: Sequence[Problem], then: str = "") -> Fix:
+    """One error that holds every problem. Takes: at least one; `then`: what to type when they are mended"""
+    return Fix(*problems[0], problems=tuple(problems), then=then)
 
 
 def kind(value: Any) -> str:
@@ -136,8 +137,22 @@ def read_some(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise Fix(f"there is no file '{path}'", lookalike(path)) from error
     except OSError as error:
-        raise Fix(f"{path}: cannot be read: {error.strerror or error}", "check the path") from error
+        raise Fix(f"{path}: cannot be read: {error.strerror or error}", "check the path and its permissions") from error
+
+
+def lookalike(path: Path) -> str:
+    """The hint for a file that is not there: one beside it with nearly that name, or with that ending; or what is wrong."""
+    try:
+        beside = sorted(entry.name for entry in path.parent.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return f"there is no folder '{path.parent}' either: check the path"
+    if close := difflib.get_close_matches(path.name, beside, 1):
+        return f"did you mean '{path.parent / close[0]}'?"
+    alike = [str(path.parent / name) for name in beside if path.suffix and name.endswith(path.suffix)][:3]
+    return f"there is: {', '.join(alike)}" if alike else "check the path; it is relative to where you are"
 
 
 def _read(path: Path) -> str:

@@ -9,22 +9,26 @@ CaiError
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
 
 
 class Exit(IntEnum):
     """Exit codes, as sysexits.h has them where it has one."""
 
-    OK = 0
-    BUG = 1
-    USAGE = 2
+    OK = 0  # whole; also when there was nothing to do
+    BUG = 1  # a bug in cai: please report it
+    USAGE = 2  # the command line or the config is wrong; nothing was asked
     REJECTS = 3  # whole, but more rejects than max_reject_rate
-    INPUT = 65
-    UNREACHABLE = 69
-    DISK = 74
-    STOPPED = 75  # the same command goes on
-    KEY = 77
-    INTERRUPTED = 130
+    INPUT = 65  # the input cannot be used, or there is nothing to read, or files do not match their manifest
+    UNREACHABLE = 69  # the provider cannot be reached, or has not been for max_outage
+    DISK = 74  # the disk is full, read-only or failing
+    STOPPED = 75  # stopped before the end (budget, signal, held output, spend limit): the same command goes on
+    KEY = 77  # the key is missing or refused
+    INTERRUPTED = 130  # Ctrl-C: the same command goes on
+
+
+TOLD = "cai.told"  # the audit event of every message that is made: tests see by it which ones they reached
 
 
 class CaiError(Exception):
@@ -34,21 +38,23 @@ class CaiError(Exception):
 
     def __init__(self, message: str, hint: str = "", code: Exit | None = None) -> None:
         super().__init__(message)
+        sys.audit(TOLD, message)
         self.message, self.hint = message, hint
         if code is not None:
             self.code = code
 
 
 class Fix(CaiError):
-    """The user acts. `problems` holds every (message, hint) found, so that all are shown at once."""
+    """The user acts. `problems` holds every (message, hint) found, so that all are shown at once; `then` is said behind them."""
 
     code = Exit.USAGE
 
     def __init__(
-        self, message: str, hint: str = "", code: Exit | None = None, problems: tuple[tuple[str, str], ...] = ()
+        self, message: str, hint: str = "", code: Exit | None = None, problems: tuple[tuple[str, str], ...] = (), then: str = ""
     ) -> None:
         super().__init__(message, hint, code)
         self.problems = problems or ((message, hint),)
+        self.then = then
 
 
 class Fatal(CaiError):
@@ -67,6 +73,7 @@ class Reject(Exception):
 
     def __init__(self, reason: str, detail: str = "", signature: str = "") -> None:
         super().__init__(reason)
+        sys.audit(TOLD, reason)
         self.reason, self.detail, self.signature = reason, detail, signature
 
 
@@ -75,5 +82,6 @@ class Retry(Exception):
 
     def __init__(self, kind: str, detail: str = "", after_s: float | None = None) -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
+        sys.audit(TOLD, kind)
         self.kind = kind  # rate_limit | server | connection | timeout | protocol
         self.detail, self.after_s = detail, after_s

@@ -10,6 +10,7 @@ import copy
 import difflib
 import json
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from cai_cli.documents import Step, dotted
+from cai_cli.errors import TOLD
 from cai_cli.settings import Section
 
 S = TypeVar("S", bound=Section)
@@ -60,6 +62,9 @@ class Mistake:
     path: KeyPath
     what: str
     hint: str = ""
+
+    def __post_init__(self) -> None:
+        sys.audit(TOLD, self.what)
 
 
 def validated(

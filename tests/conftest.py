@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from loopback import CALM, Server, serve
 from outside import Cai, files_that_hold
+from reached import unreached
+from site_of_tests import sitecustomize as site
 
 # Set before anything is imported: `datasets` and `huggingface_hub` read their folders and HF_HUB_OFFLINE when they are imported.
 HOME = Path(tempfile.mkdtemp(prefix="cai-tests-home-"))
@@ -44,6 +46,22 @@ def _is_here(host: str) -> bool:
 
 sys.addaudithook(_refuse)
 
+# Which messages the tests reach, in this process and in those that it starts; workers of one run share the folder.
+os.environ.setdefault("REACHED_DIR", tempfile.mkdtemp(prefix="cai-tests-reached-"))
+REACHED = Path(os.environ["REACHED_DIR"])
+site.record(str(REACHED))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run of all tests fails if there is a message that none of them reached."""
+    options = session.config.option
+    some = options.keyword or getattr(options, "lf", False) or session.config.args_source != pytest.Config.ArgsSource.TESTPATHS
+    if hasattr(session.config, "workerinput") or some or options.collectonly:
+        return
+    if missing := unreached(REACHED):
+        print("\n\nmessages that no test reached:", *missing, sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
 
 @pytest.fixture(scope="session")
 def canary() -> str:
@@ -58,8 +76,10 @@ def _no_file_holds_the_canary(tmp_path_factory: pytest.TempPathFactory) -> Itera
     assert leaks == [], "the key stands in files that tests left"
 
 
-def pytest_unconfigure() -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(HOME, ignore_errors=True)
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(REACHED, ignore_errors=True)
 
 
 @pytest.fixture

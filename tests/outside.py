@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 ROOT = Path(__file__).parent.parent
+# The second notes which messages a process makes.
+PYTHONPATH = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "site_of_tests")])
 # For write_config: leave these out.
 JUST_GENERATE: dict[str, Any] = dict.fromkeys(("critique", "revise", "label_pairs", "debias"))
 STAGES = ("generate", "critique", "revise", "label-pairs", "debias")
@@ -52,7 +54,13 @@ def environment(folder: Path, **more: str | None) -> dict[str, str]:
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     # The discard port: a config that forgot its base_url reaches nobody.
-    values = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), "ANTHROPIC_BASE_URL": "http://127.0.0.1:9", **more}
+    values = {
+        **os.environ,
+        "PYTHONPATH": PYTHONPATH,
+        "TMPDIR": str(temporary),
+        "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
+        **more,
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -74,6 +82,18 @@ def cai(folder: Path, *arguments: object, stdin: bytes | None = None, env: Mappi
     """Run `cai ARGUMENTS` in a folder, to its end."""
     pipes = {} if stdin is None else {"stdin": subprocess.PIPE}
     return finish(start(folder, *arguments, env=env, **pipes), stdin)
+
+
+def checkout(folder: Path) -> None:
+    """What a page's reader has: the checkout, an environment with `cai` in it, and nothing else."""
+    for name in ("configs", "prompts", "docs"):
+        (folder / name).symlink_to(ROOT / name)
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "activate").write_text("")
+    for name, module in (("cai", "-m cai_cli "), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module}"$@"\n')
+        (programs / name).chmod(0o755)
 
 
 def write_config(folder: Path, name: str = "c.yaml", **sections: Any) -> Path:

@@ -22,19 +22,19 @@ LAYERS = (
         "documents", "settings", "validation", "votes", "constitution", "importing", "oversights", "transcripts", "prompts",
         "prices", "logprobs", "exemplars", "parts", "judging", "scoring", "openers",
     },
-    {"stages", "tables", "providers", "exports", "bias"},
+    {"stages", "tables", "providers", "exports", "bias", "analyses"},
     {"engine", "config", "checks", "reports", "simulate"},
     {"cli", "__main__"},
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
-MAY_USE = {("tables", "bias")}
+MAY_USE = {("tables", "bias"), ("analyses", "bias")}
 OUTSIDE = {
     "os", "socket", "ssl", "pathlib", "shutil", "tempfile", "sqlite3", "aiohttp", "subprocess", "urllib", "http", "requests",
     "asyncio", "threading", "time", "random", "anthropic", "datasets",
 }  # fmt: skip
 PURE = (
-    "stages", "tables", "bias", "errors", "chance", "records", "flow", "visible", "votes", "logprobs", "judging", "scoring",
-    "openers",
+    "stages", "tables", "bias", "analyses", "errors", "chance", "records", "flow", "visible", "votes", "logprobs", "judging",
+    "scoring", "openers",
 )  # fmt: skip
 REGISTRIES = {"stages/__init__.py"}  # they look for other packages' parts, and for nothing else
 LONGEST_FUNCTION, LONGEST_FILE = 60, 450  # lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cai_cli.cli import _signals
+from cai_cli.cli import _signals, _streams
 
 VERBS = {
     "run": "All stages of the config, prompt by prompt.",
@@ -15,19 +15,26 @@ VERBS = {
     "score": "Samples to scores on named criteria.",
     "debias": "Votes to preferences, with a bias report.",
     "expand": "New prompts after a few, per topic, without near-duplicates.",
-    "export": "A dataset to train on: sft, preference.",
+    "export": "A dataset to train on, in a trainer's own format.",
     "status": "What is done, spent, rejected and running.",
     "show": "Rows, round by round.",
+    "why": "One row's lineage, request by request.",
+    "diff": "What changed between two versions.",
+    "retry": "Ask again for rows that were rejected, refused or cut off.",
     "verify": "Check every file against its manifest.",
+    "analyze": "Preferences, coverage, cycles, systems, agreement, refusals, boilerplate.",
     "config": "Check a config, or print its schema.",
     "constitution": "List or check constitutions.",
     "simulate": "The simulated model as a server on 127.0.0.1.",
     "init": "Start a folder: config, constitution, prompts.",
+    "doctor": "What stands between this machine and a run.",
+    "help": "What exit codes, rows and configs mean.",
 }
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    _streams.open_missing()
     with _signals.heard():
         code = _code()
     sys.exit(code)

@@ -13,9 +13,10 @@ from typer.core import TyperCommand, TyperGroup
 from cai_cli.cli import VERBS, _signals
 from cai_cli.errors import Exit, Fix
 
-ASKING = ("run", "generate", "critique", "revise", "label-pairs", "debias", "expand")  # say themselves when a signal may raise
+# These say themselves when a signal may raise.
+ASKING = ("run", "generate", "critique", "revise", "label-pairs", "debias", "expand", "retry")
 LATER = (
-    "retry", "estimate", "diff", "why", "analyze", "audit", "report", "merge", "ledger", "doctor",
+    "estimate", "audit", "report", "merge", "ledger",
 )  # fmt: skip
 
 
@@ -63,8 +64,18 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] in LATER:
             refuse_later(f"'{args[0]}'")
-        self.commands = dict.fromkeys(VERBS)  # type: ignore[assignment]  # the names, for "did you mean"
+        if args and not args[0].startswith("-") and args[0] not in VERBS and _added_stage(args[0]) is None:
+            _refuse_unknown(args[0])
         return super().resolve_command(ctx, args)
+
+
+def _refuse_unknown(verb: str) -> NoReturn:
+    """Raises: Fix"""
+    import difflib
+
+    close = difflib.get_close_matches(verb, VERBS, 1)
+    hint = f"did you mean 'cai {close[0]}'? all of them: cai -h" if close else "see what there is: cai -h"
+    raise Fix(f"there is no command '{verb}'", hint)
 
 
 def _added_stage(name: str) -> Any:

@@ -121,8 +121,8 @@ def _shares(weights: Mapping[str, list[float]]) -> Iterator[RenderableType]:
 
 
 def _print_touched(out: Console, found: Mapping[str, Any]) -> None:
-    from cai_cli.cli._table import aligned
     from cai_cli.reports import quantities as say
+    from cai_cli.reports.tabular import tabular
 
     head = ("stage", "rows", "touched", "indirectly", "requests", "dollars at most")
     rows = [
@@ -132,7 +132,7 @@ def _print_touched(out: Console, found: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     out.print()
     out.print(_line(f"What it touches in {found['config']}, counted on {found['counted']}:"))
-    out.print(aligned([head, *rows]))
+    out.print(tabular(head, rows, right=head[-1:]))
     for model in found["unpriced"]:
         out.print(_line(f"? no price is known for '{model}': give it as model.price in the config"))
     out.print("touched: held to another principle, or another text of it; indirectly: in a later round, in a pair or in scores.")

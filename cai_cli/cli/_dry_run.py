@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from cai_cli.cli._answer import print_json
 from cai_cli.config import Config
 from cai_cli.engine import plan
 from cai_cli.engine.feed import Feed
@@ -68,7 +66,7 @@ def dry_run(config: Config, names: Sequence[str], given: str | None, limit: int 
     else:
         found = _document(*_played(steps, plan.feed_of(config, steps, path, limit), plan.program_of(steps)))
     if as_json:
-        sys.stdout.buffer.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        print_json(found)
     else:
         _print(found, config.limits.budget_usd)
     return Exit.OK

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cai_cli.cli._answer import print_json, print_table
 
 if TYPE_CHECKING:
     from cai_cli.constitution import Criterion, Principle
@@ -75,33 +76,24 @@ def list_(
     if json:
         _print_json(rows)
         return
-    from cai_cli.cli._table import aligned
-
-    typer.echo(aligned([("name", "version", "principles", "preferences", "in a config"), *rows]))
+    print_table(("name", "version", "principles", "preferences", "in a config"), rows, fold="in a config")
 
 
 def _print_json(rows: Sequence[tuple[str, str, int, int, str]]) -> None:
     keys = ("name", "version", "principles", "preferences", "path")
-    _write_json({"constitutions": [dict(zip(keys, row, strict=True)) for row in rows]})
-
-
-def _write_json(document: dict[str, Any]) -> None:
-    import orjson
-
-    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    print_json({"constitutions": [dict(zip(keys, row, strict=True)) for row in rows]})
 
 
 @app.command(help=CHECK)
 def check(file: Annotated[str, typer.Argument(metavar="FILE", help="It, or a shipped one's name.", show_default=False)]) -> None:
     from cai_cli import oversights
     from cai_cli.cli import _constitution_file
-    from cai_cli.cli._table import aligned
     from cai_cli.cli.errors import say
     from cai_cli.constitution import load
 
     found = load(_constitution_file.find(file))
     rows = [*_shares("principles", found.principles), *_shares("preferences", found.preferences)]
-    typer.echo(aligned([("part", "category", "entries", "weight"), *rows]))
+    print_table(("part", "category", "entries", "weight"), rows, right=("weight",))
     for warning in oversights.of(found):
         say(f"warning: {file}: {warning}")
     typer.echo(f"ok: {file}: {found.name} {found.version}".rstrip())
@@ -205,6 +197,6 @@ def diff(
 
     found = _constitution_diff.compared(before, after, config)
     if json:
-        _write_json(found)
+        print_json(found)
     else:
         _constitution_diff.show(found)

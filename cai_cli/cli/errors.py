@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import sys
 import tempfile
@@ -9,6 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from cai_cli.cli import VERBS
 from cai_cli.cli._signals import Terminated, ignore, stopped_line
 from cai_cli.errors import CaiError, Exit, Fix
 from cai_cli.visible import visible
@@ -49,9 +51,16 @@ def _report_usage(error: Any) -> int:
     if context is not None and message == context.get_help():
         error.show()
     else:
-        say(f"error: {message.replace('Value error, ', '').rstrip('.')}")
-        say(f"hint: {context.command_path if context else 'cai'} -h")
+        command = context.command_path if context else _typed()
+        meant = difflib.get_close_matches(getattr(error, "option_name", ""), getattr(error, "possibilities", None) or (), 1)
+        say(f"error: {(error.message if meant else message).replace('Value error, ', '').rstrip('.')}")
+        say(f"hint: did you mean {meant[0]}? all of them: {command} -h" if meant else f"hint: {command} -h")
     return int(error.exit_code)
+
+
+def _typed() -> str:
+    """The verb that was typed, where Click does not say in which one a mistake is."""
+    return " ".join(["cai", *sys.argv[1:2]]) if sys.argv[1:2] and sys.argv[1] in VERBS else "cai"
 
 
 def _report_known(error: CaiError) -> int:
@@ -60,6 +69,8 @@ def _report_known(error: CaiError) -> int:
         say(f"error: {message}")
         if hint:
             say(f"hint: {hint}")
+    if isinstance(error, Fix) and error.then:
+        say(f"hint: {error.then}")
     return int(error.code)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cai_cli.documents import lookalike
 from cai_cli.engine.formats import BLANK, BOM, CHUNK, READERS, Rows, damaged
 from cai_cli.errors import Exit, Fix
 
@@ -41,7 +42,7 @@ def find_files(path: Path, name: str) -> list[File]:
     Raises: Fix (exit 65): there is nothing of that name, or nothing in the folder that can be read
     """
     if not path.exists():
-        raise Fix(f"there is no file or folder '{name}'", "check the path; it is relative to where you are", Exit.INPUT)
+        raise Fix(f"there is no file or folder '{name}'", lookalike(Path(name)), Exit.INPUT)
     if path.is_file():
         return [File(path, shown(name))]
     if not path.is_dir():
@@ -72,6 +73,13 @@ def read_file(file: File, otherwise: str = "") -> Rows:
             suffix = _sniff(file, suffix, otherwise)
         with _open(file) as stream:
             yield from READERS[suffix](stream, file.name)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[io.BufferedReader]:
+    """A file's bytes, whatever it is compressed with. Raises: Fix (exit 65): it cannot be read, or it is cut off or damaged"""
+    with _readable(str(path)), _open(File(path, str(path))) as stream:
+        yield stream
 
 
 def _suffix(path: Path) -> str:
