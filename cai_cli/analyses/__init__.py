@@ -1,0 +1,69 @@
+"""Analyses of rows. One file here is one analysis (but not those that begin with _); it asks nothing and touches no disk.
+
+Other packages add theirs by entry point, group cai.analyses. An analysis module has
+    SUMMARY    one line of help
+    READS      the stages it can be made of, the best first
+    analyse    (rows, options) -> Analysis; the rows are plain objects as a file holds them, looked at once, in bounded memory
+and may have
+    ALSO       further stages that it looks at where there are rows of them; `analyse` then takes `also`, stage -> rows, as well
+    TAKES      which options mean something to it: by, columns, other, n
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast
+
+from cai_cli.analyses._result import Analysis, Cell, Column, Number, Section, document
+from cai_cli.constitution import Constitution
+from cai_cli.errors import Fix
+
+__all__ = ["Analysis", "Cell", "Column", "Number", "Options", "Row", "Section", "document", "find", "names"]
+
+Row = Mapping[str, Any]  # as a file holds it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What all analyses can be told."""
+
+    seed: int = 0  # of the bootstrap's draws
+    by: str | None = None  # a column whose values are compared; meta.NAME: one of the kept input columns
+    columns: tuple[str, ...] = ()  # columns that say the same thing, as two raters would
+    other: Mapping[str, Row] = field(default_factory=dict)  # rows of another file by id, of `columns` only
+    n: int = 5  # words an n-gram has
+    top: int = 20  # rows that a table without an end of its own shows at most
+    constitution: Constitution | None = None  # the config's own, where there is a config
+
+
+class Module(Protocol):
+    """What an analysis module holds."""
+
+    SUMMARY: str
+    READS: tuple[str, ...]
+
+    def analyse(self, rows: Iterable[Row], options: Options) -> Analysis: ...
+
+
+def _own() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
+
+
+def names() -> list[str]:
+    """Every analysis that can be asked for."""
+    return sorted({*_own(), *(point.name for point in entry_points(group="cai.analyses"))})
+
+
+def find(name: str) -> Module:
+    """An analysis by its name. Raises: Fix: there is none of that name"""
+    if name in _own():
+        return cast("Module", importlib.import_module(f"{__name__}.{name}"))
+    if points := entry_points(group="cai.analyses", name=name):
+        return cast("Module", next(iter(points)).load())
+    close = difflib.get_close_matches(name, names(), 1)
+    raise Fix(f"there is no analysis '{name}'", f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names())}")

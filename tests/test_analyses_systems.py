@@ -1,0 +1,160 @@
+"""Systems: groups compared on the same prompts, by labelers' preferences, and with how many comparisons were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cai_cli.analyses import Options, systems
+from cai_cli.analyses._result import Analysis, Number
+from cai_cli.errors import Exit, Fix
+
+
+def sample(prompt: int, n: int, words: int, **more: Any) -> dict[str, Any]:
+    own = {"id": f"{prompt}-{n}", "prompt_id": str(prompt), "response": "w " * words, "system": "", "model": "m"}
+    return {**own, "refused": False, "truncated": False} | more
+
+
+def two_systems(prompts: int, gain: int, seed: int = 1) -> list[dict[str, Any]]:
+    """Lengths that differ by prompt far more than by system; the second system's are `gain` words longer."""
+    rng, rows = np.random.default_rng(seed), []
+    for prompt in range(prompts):
+        base = int(rng.integers(20, 200))
+        for n, system in enumerate(("", "be kind")):
+            rows.append(sample(prompt, n, base + gain * n + int(rng.integers(-3, 4)), system=system))
+    return rows
+
+
+def pair(prompt: int, preference: str, **more: Any) -> dict[str, Any]:
+    sources = {"source_a": f"{prompt}-0", "source_b": f"{prompt}-1:revised"}
+    return {
+        "id": f"{prompt}-0-1",
+        "prompt_id": str(prompt),
+        "response_a": "x",
+        "response_b": "y",
+        "preference": preference,
+        **sources,
+        **more,
+    }
+
+
+def rows_of(found: Analysis, name: str) -> list[dict[str, Any]]:
+    return [dict(row) for one in found.sections if one.name == name for row in one.rows]
+
+
+def difference(found: Analysis, measure: str, name: str = "differences") -> dict[str, Any]:
+    (one,) = [row for row in rows_of(found, name) if row["measure"] == measure]
+    return one
+
+
+def test_a_difference_is_found_prompt_by_prompt_where_the_means_alone_would_hide_it() -> None:
+    found = systems.analyse(two_systems(60, gain=5), Options())
+    length = difference(found, "length, words")
+    assert length["prompts"] == 60
+    assert length["difference"].low > -7
+    assert length["difference"].high < -3, "the first minus the second"
+    means = [row["mean"] for row in rows_of(found, "measures") if row["measure"] == "length, words"]
+    assert means[0].high > means[1].low, "each by itself they overlap"
+    assert any("length, words: (no system prompt) minus be kind is -" in one for one in found.findings)
+
+
+def test_where_nothing_differs_that_is_what_is_said() -> None:
+    found = systems.analyse(two_systems(60, gain=0), Options())
+    assert found.findings == ("No difference is beyond chance after adjustment for the number of comparisons.",)
+
+
+def test_intervals_cover_the_difference() -> None:
+    inside = 0
+    for seed in range(100):
+        one = difference(systems.analyse(two_systems(40, gain=2, seed=seed), Options()), "length, words")["difference"]
+        inside += one.low <= -2 <= one.high
+    assert 88 <= inside <= 100
+
+
+def test_groups_without_a_shared_prompt_are_compared_by_their_means_and_that_is_said() -> None:
+    rng = np.random.default_rng(3)
+    rows = [sample(n, 0, 40 + 20 * (n % 2) + int(rng.integers(0, 9)), kind=("harmful", "harmless")[n % 2]) for n in range(60)]
+    found = systems.analyse(rows, Options(by="kind"))
+    assert rows_of(found, "differences") == []
+    apart = difference(found, "length, words", "differences_apart")
+    assert (apart["prompts"], round(apart["difference"].value)) == (60, -20)
+    assert any("no two groups answered the same prompt" in one for one in found.warnings)
+
+
+def test_p_values_are_adjusted_for_the_number_of_comparisons() -> None:
+    rng = np.random.default_rng(1)
+    rows = [
+        sample(prompt, n, 50, model=f"m{n}", scores=[{"criterion": f"c{c}", "score": float(rng.normal(5, 1))} for c in range(4)])
+        for prompt in range(30) for n in range(3)
+    ]  # fmt: skip
+    found = systems.analyse(rows, Options())
+    scores = [row for row in rows_of(found, "differences") if row["measure"].startswith("score")]
+    assert len(scores) == 12, "each of three models with each, on four criteria"
+    alone = [row for row in scores if not row["difference"].low <= 0 <= row["difference"].high]
+    assert alone, "by itself one of twelve looks like a difference"
+    assert min(row["p"] for row in scores) > 0.05
+
+
+def test_chains_tell_severity_and_revisions() -> None:
+    rounds = [{"severity": 0.8, "accepted": True}, {"severity": 0.2, "accepted": False}]
+    found = systems.analyse([sample(n, 0, 5, rounds=rounds) for n in range(3)], Options())
+    means = {row["measure"]: row["mean"].value for row in rows_of(found, "measures")}
+    told = [means[name] for name in ("severity, first round", "severity, last round", "revisions accepted")]
+    assert told == pytest.approx([0.8, 0.2, 1.0])
+
+
+def test_labelers_prefer_one_of_two_systems() -> None:
+    samples = two_systems(40, gain=0)
+    pairs = [pair(n, "b" if n < 30 else "tie") for n in range(40)]
+    found = systems.analyse(samples, Options(), {"score": iter(()), "debias": iter(pairs), "label-pairs": _never()})
+    (won,) = rows_of(found, "wins")
+    assert (won["winner"], won["against"], won["pairs"]) == ("(no system prompt)", "be kind", 40)
+    assert won["won"].value == pytest.approx(5 / 40), "ten ties are five wins"
+    assert any("wins 12.5%" in one for one in found.findings)
+
+
+def _never() -> Iterator[dict[str, Any]]:
+    raise AssertionError("label-pairs holds the pairs of debias")
+    yield {}
+
+
+def test_scores_of_another_stage_are_told_beside() -> None:
+    scored = [row | {"composite": 5.0 + n % 2} for n, row in enumerate(two_systems(20, gain=0))]
+    found = systems.analyse(two_systems(20, gain=0), Options(), {"score": iter(scored)})
+    assert difference(found, "score, composite")["difference"].value == -1.0
+    assert [row["rows"] for row in rows_of(found, "groups")] == [20, 20]
+
+
+def test_pairs_alone_tell_by_their_own_columns() -> None:
+    rows = [pair(n, "a" if n < 9 else "b", model_a="x", model_b="y") for n in range(12)]
+    (won,) = rows_of(systems.analyse(rows, Options(by="model")), "wins")
+    assert (won["winner"], won["against"], won["won"].value) == ("x", "y", 0.75)
+
+
+def test_pairs_that_do_not_tell_are_counted() -> None:
+    rows = [{"id": str(n), "prompt": "q", "response_a": "x", "response_b": "y", "preference": "a"} for n in range(3)]
+    found = systems.analyse(rows, Options())
+    assert any(one.startswith("3 pairs do not tell") for one in found.warnings)
+
+
+def test_long_names_get_letters_and_are_told_once() -> None:
+    rows = [row | {"system": row["system"] and "be kind " * 20} for row in two_systems(10, gain=0)]
+    found = systems.analyse(rows, Options())
+    assert [row["group"] for row in rows_of(found, "groups")] == ["A", "B"]
+    assert {row["between"] for row in rows_of(found, "differences")} == {"A minus B"}
+
+
+def test_a_column_of_very_many_values_is_refused() -> None:
+    with pytest.raises(Fix, match="more than 24 values") as caught:
+        systems.analyse([sample(n, 0, 5) for n in range(40)], Options(by="id"))
+    assert caught.value.code == Exit.INPUT
+
+
+def test_one_group_is_described_and_a_missing_column_named() -> None:
+    rows = [sample(n, 0, 10) for n in range(4)]
+    assert any("nothing to compare" in one for one in systems.analyse(rows, Options()).warnings)
+    assert any("no row has a column 'tone'" in one for one in systems.analyse(rows, Options(by="tone")).warnings)
+    assert isinstance(rows_of(systems.analyse(rows, Options()), "measures")[0]["mean"], Number)
