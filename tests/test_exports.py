@@ -8,21 +8,21 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
+from exporting import Quiet, loaded, ran, rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_cli import config as configs
 from cai_cli import exports, records
 from cai_cli.config import Config
-from cai_cli.engine import plan, run, versions
-from cai_cli.engine.export import export
+from cai_cli.engine import run, versions
+from cai_cli.engine.export import Options, export
 from cai_cli.engine.lock import Held, lock_file, locked
 from cai_cli.errors import Exit, Fix
 from cai_cli.exports import Left, preference, sft
@@ -35,50 +35,11 @@ PAIR = Preference(
     id="p-0-1", prompt_id="p", messages=TURNS, prompt=TURNS[-1].content, response_a="Well.", response_b="Why?", p_a=0.8,
     confidence=0.8, weight=0.6, margin=1.386, chosen="Well.", rejected="Why?", flags=("votes_only",),
 )  # fmt: skip
-CONFIG = """
-name: tiny
-output: {output}
-constitution: constitutions/general.yaml
-model: {{provider: simulated, world: {{refusal_rate: 0.1}}, max_tokens: 160}}
-prompts: {{path: prompts.jsonl, kind: kind}}
-split: {{test: 0.3}}
-shards: {{rows: 4}}
-generate: {{samples: 2, systems: [null, Be careful.]}}
-critique: {{}}
-revise: {{rounds: 1}}
-label_pairs: {{}}
-debias: {{min_confidence: 0.5, ties: keep}}
-"""
-
-
-class Quiet:
-    """Looks on and says nothing."""
-
-    def begin(self, snapshot: Any) -> None: ...
-    def tick(self, snapshot: Any) -> None: ...
-    def end(self, snapshot: Any) -> None: ...
-
-
-def loaded(folder: Path) -> Config:
-    prompts = [{"prompt": f"What about garden number {n}?", "kind": ["harmful", "harmless"][n % 2]} for n in range(14)]
-    (folder / "prompts.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in prompts))
-    (folder / "cai.yaml").write_text(CONFIG.format(output=folder / "out"))
-    return configs.load(folder / "cai.yaml", env={})
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A config whose run is done: 14 prompts in 4 shards, with refused and truncated rows among them."""
-    config = loaded(tmp_path_factory.mktemp("tiny"))
-    summary = run.execute(config, plan.sections_of(config), run.Options(), Quiet())
-    assert summary.exit in (Exit.OK, Exit.REJECTS)
-    return config
-
-
-def rows_of(version: versions.Version, shard: int | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in version.files(shard):
-        for line in path.read_bytes().splitlines():
-            yield path.name.partition("-")[0], orjson.loads(line)
+    return ran(tmp_path_factory.mktemp("tiny"))
 
 
 # What a row becomes.
@@ -118,7 +79,7 @@ def test_a_comparison_holds_lists_of_turns_and_numbers() -> None:
     assert asdict(row) == {
         "prompt": tuple(map(asdict, TURNS)), "chosen": ({"role": "assistant", "content": "Well."},),
         "rejected": ({"role": "assistant", "content": "Why?"},), "margin": 1.386, "weight": 0.6, "p_chosen": 0.8,
-        "id": "p-0-1", "prompt_id": "p", "kind": "", "flags": ("votes_only",),
+        "flipped": False, "id": "p-0-1", "prompt_id": "p", "kind": "", "flags": ("votes_only",),
     }  # fmt: skip
 
 
@@ -174,8 +135,40 @@ def test_another_package_adds_an_export_by_entry_point(tmp_path: Path, monkeypat
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plain-export\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[cai.exports]\nplain = plain_export\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert exports.names() == ["plain", "preference", "sft"]
+    assert exports.names() == ["critiques", "hf_recipe", "hh", "kto", "plain", "preference", "reward", "sft"]
     assert exports.find("plain").READS == ("generate",)
+
+
+PLAIN = """
+from dataclasses import dataclass
+from cai_cli.exports import Left
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    text: str
+    id: str
+    prompt_id: str
+
+READS, SHAPE, VERSION, OPTIONS = ("generate",), Line, 1, ("rounds",)
+
+def convert(record, asked):
+    yield Left("refused") if record.refused else Line(text=asked.rounds, id=record.id, prompt_id=record.prompt_id)
+"""
+
+
+def test_an_export_of_another_package_is_written_like_our_own(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain_lines.py").write_text(PLAIN)
+    info = tmp_path / "plain_lines-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plain-lines\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[cai.exports]\nlines = plain_lines\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    one = export(tiny, "lines", tmp_path / "training", options=Options(rounds="initial", format="parquet"))
+    assert {row["text"] for _, row in rows_of(one.version)} == {"initial"}
+    assert one.rows + one.left["refused"] == sum(1 for _ in rows_of(one.source))
+    assert one.counts == {}
 
 
 # What is written.

@@ -165,7 +165,7 @@ def test_the_card_names_every_stage_and_its_newest_version(tmp_path: Path) -> No
         "config_name": "generate",
         "data_files": [{"split": "train", "path": "generate/v0001-00000001/train-*.jsonl"}],
     }
-    assert "| generate | v0001-00000001 | 1 | 3 empty | 0 |" in text
+    assert "| `generate` | `v0001-00000001` | 1 | `train` 1 |" in text
     text = card(tmp_path, publish(tmp_path, "generate", 2, [[sample(2)]]))
     assert "v0001" not in text
     assert front_of(text)["configs"][0]["description"] != checksum  # what `datasets` names its cache after

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cai_cli import exports
+from cai_cli import constitution as constitutions
+from cai_cli import exports, prompts
 from cai_cli.config import Config
-from cai_cli.engine import disk, tables, versions
+from cai_cli.constitution import BUILT_IN, Constitution
+from cai_cli.engine import disk, mix, plan, tables, versions
 from cai_cli.engine.feed import Feed, Unit, from_version
+from cai_cli.engine.files import File, read_file
+from cai_cli.engine.formats import Line
 from cai_cli.engine.lock import IfLocked, lock_file, locked
-from cai_cli.engine.plan import shapes, stage_names
 from cai_cli.engine.publish import Lineage, Publisher, is_published, lineages
 from cai_cli.engine.shards import Layout, Made, Staging
 from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import Exit, Fix
-from cai_cli.exports import Dialect, Left
+from cai_cli.exports import Asked, Dialect, Labels, Left, Rounds
 
 FOLDER = "export"  # in the output, where --out names no other
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What may be asked of exports. An export that does not go by an option ignores it."""
+
+    rounds: Rounds = "last"
+    labels: Labels = "soft"
+    mix: tuple[mix.Ingredient, ...] = ()
+    format: Literal["jsonl", "parquet"] = "jsonl"
+    compression: str | None = None  # none | gzip | zstd; None: the config's for JSONL, zstd inside of Parquet
+
+    def given(self) -> list[str]:
+        """Those that only some exports go by, where they are not as they are by default."""
+        return [name for name in ("rounds", "labels", "mix") if getattr(self, name) != getattr(Options(), name)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +55,8 @@ class Exported:
     source: Version  # what it was made of
     outdated: tuple[str, ...]  # stages that were run anew since, so that `source` is not of their newest version
     unchanged: bool  # it was there already
+    counts: Mapping[str, int]  # of its rows, what the export has to tell of them
+    mixed: Sequence[mix.Surveyed] = ()  # what was mixed in
 
 
 @dataclass(frozen=True)
@@ -44,26 +65,86 @@ class _Export:
 
     name: str
     dialect: Dialect
+    options: Options
+    asked: Asked
+    mixed: tuple[mix.Surveyed, ...] = ()
+
+    def goes_by(self, option: str) -> bool:
+        return option in getattr(self.dialect, "OPTIONS", ())
 
     def fingerprints(self) -> dict[str, Any]:
-        return {"config": "", "constitution": "", "templates": {}, "code": f"export-{self.name}/{self.dialect.VERSION}"}
+        templates = {f"{one.stage}/{one.name}": one.fingerprint for one in self.asked.templates.values()}
+        # What is drawn goes by the seed: the labels, the rows to mix in, the digits of the fences in what is asked.
+        drawn = self.mixed or templates or (self.goes_by("labels") and self.asked.labels == "bernoulli")
+        by = {name: getattr(self.asked, name) for name in ("rounds", "labels") if self.goes_by(name)}
+        by |= {"mix": [one.document() for one in self.mixed]} if self.mixed else {}
+        by |= {"compression": self.options.compression} if self.options.compression else {}
+        return {
+            "config": "", "templates": templates, "code": f"export-{self.name}/{self.dialect.VERSION}",
+            "constitution": self.asked.constitution.fingerprint if self.asked.constitution is not BUILT_IN else "",
+            "options": {"format": self.options.format, **by, **({"seed": self.asked.seed} if drawn else {})},
+        }  # fmt: skip
 
 
 def export(
-    config: Config, to: str, out: Path | None = None, if_locked: IfLocked = "fail", command: str = "cai export"
-) -> Exported:
+    config: Config, to: str, out: Path | None = None, if_locked: IfLocked = "fail", command: str = "cai export",
+    options: Options = Options(),
+) -> Exported:  # fmt: skip
     """Write the newest rows of a dataset in the shape that a trainer takes.
 
-    Takes: `to`: sft, preference, or what another package adds; `out`: the dataset's folder, OUTPUT/export by default
-    Raises: Fix: no such export, a folder that is something else; with exit 65: no source, or one that was changed; Held
+    Takes: `to`: an export's name; `out`: the dataset's folder, OUTPUT/export by default
+    Raises: Fix: no such export, a folder that is something else, another constitution than the rows were made by; with exit 65:
+    no source, or one that was changed, files to mix in that cannot be used; Held
     """
-    making = _Export(to, exports.find(to))
+    dialect = exports.find(to)
     source_of(config, to)  # before a folder is made for nothing
     folder = out or config.output_path / FOLDER
     _refuse_dataset(folder)
     disk.probe(folder)
     with locked(_lock(config, folder), if_locked, command):
-        return _exported(config, making, source_of(config, to), folder)
+        source = source_of(config, to)
+        making = _Export(to, dialect, options, _asked(config, dialect, source, options))
+        return _exported(config, making, source, folder)
+
+
+def check_options(names: Sequence[str], options: Options) -> None:
+    """Raises: Fix: an option that none of the exports goes by"""
+    takes = {name: getattr(exports.find(name), "OPTIONS", ()) for name in exports.names()}
+    for option in options.given():
+        if not any(option in takes[name] for name in names):
+            able = [name for name, by in takes.items() if option in by]
+            raise Fix(f"--{option} changes nothing in {' or '.join(names)}", f"it is for: {', '.join(able)}")
+
+
+def words_of(manifest: Mapping[str, Any]) -> list[str]:
+    """The options of `cai export` that a version was made with, as words of a command line.
+
+    What was mixed in is named by the file's own name: a manifest knows nothing of where things lie.
+    """
+    given = manifest["fingerprints"].get("options", {})
+    usual = {"format": Options.format, "rounds": Options.rounds, "labels": Options.labels, "compression": None}
+    words = [word for name, value in usual.items() if given.get(name, value) != value for word in (f"--{name}", given[name])]
+    return words + [word for one in given.get("mix", ()) for word in ("--mix", f"{one['name']}:{one['share']:g}")]
+
+
+def _asked(config: Config, dialect: Dialect, source: Version, options: Options) -> Asked:
+    templates = [prompts.find(name, stage, config.folder) for name, stage in getattr(dialect, "TEMPLATES", ())]
+    return Asked(
+        rounds=options.rounds, labels=options.labels, seed=config.seed,
+        constitution=_constitution(config, source) if getattr(dialect, "CONSTITUTION", False) else BUILT_IN,
+        templates={one.stage: one for one in templates},
+    )  # fmt: skip
+
+
+def _constitution(config: Config, source: Version) -> Constitution:
+    """The config's, which must be the one that the rows were made by: they name principles, and the words are asked for now."""
+    path, stage = config.constitution_path(), source.path.parent.name
+    if stage in plan.sections_of(config):
+        (step,) = plan.steps_of(config, [stage])
+        if step.fingerprints()["constitution"] != source.manifest["fingerprints"]["constitution"]:
+            what = f"{stage}/{source.name} was made by another constitution than {config.path} names now"
+            raise Fix(what, f"run `cai run {config.path}` first: only what changed is asked")
+    return constitutions.load(path) if path else BUILT_IN
 
 
 def source_of(config: Config, to: str) -> Version:
@@ -72,8 +153,16 @@ def source_of(config: Config, to: str) -> Version:
     found = (version for stage in reads if (version := versions.latest(config.output_path, stage)) is not None)
     if (version := next(found, None)) is None:
         what = f"{config.output_path} holds no {' nor '.join(reads)} yet, which the export '{to}' is made of"
-        raise Fix(what, f"run `cai run {config.path}` first, or only `cai {reads[-1]} {config.path}`", Exit.INPUT)
+        raise Fix(what, _how_to_make(config, reads), Exit.INPUT)
     return version
+
+
+def _how_to_make(config: Config, reads: Sequence[str]) -> str:
+    there = [stage for stage in reads if stage in plan.sections_of(config)]
+    if there:
+        return f"run `cai run {config.path}` first, or only `cai {there[-1]} {config.path}`"
+    section = reads[-1].replace("-", "_")
+    return f"add `{section}: {{}}` to {config.path}, then run `cai run {config.path}`"
 
 
 def change(path: Path, file: Mapping[str, Any]) -> str:
@@ -114,7 +203,7 @@ def _is_changed(folder: Path, file: Mapping[str, Any]) -> bool:
 
 def _refuse_dataset(folder: Path) -> None:
     """An export's card would take the place of the card of the stages."""
-    if any((folder / stage).is_dir() for stage in stage_names()):
+    if any((folder / stage).is_dir() for stage in plan.stage_names()):
         raise Fix(f"{folder} holds the stages of a dataset, not exports", "give --out a folder of its own, or leave it out")
 
 
@@ -125,36 +214,72 @@ def _lock(config: Config, folder: Path) -> Path:
 
 
 def _exported(config: Config, making: _Export, source: Version, folder: Path) -> Exported:
-    feed = from_version(source, shapes()[source.path.parent.name], None)
-    layout = Layout(source.shards, config.split.test, config.shards.compression)
+    feed = from_version(source, plan.shapes()[source.path.parent.name], None)
+    making = _mixing(making, feed, folder)
+    layout = _layout(config, making, source)
     lineage = lineages([making], feed, layout)[making.name]
     found = is_published(folder, making.name, lineage)
     version = found or _write(config, making, lineage, feed, layout, folder)
     return Exported(
         name=making.name, version=version, rows=version.manifest["rows"], left=Counter(version.manifest["filtered"]), path=folder,
-        source=source, outdated=_outdated(config, source), unchanged=found is not None,
+        source=source, outdated=_outdated(config, source), unchanged=found is not None, mixed=making.mixed,
+        counts=_counts(version, making.dialect),
     )  # fmt: skip
+
+
+def _layout(config: Config, making: _Export, source: Version) -> Layout:
+    by_default = config.shards.compression if making.options.format == "jsonl" else "zstd"
+    return Layout(
+        source.shards, config.split.test, making.options.compression or by_default, making.options.format,
+        tuple(getattr(making.dialect, "HALVES", ())),
+    )  # fmt: skip
+
+
+def _mixing(making: _Export, feed: Feed, folder: Path) -> _Export:
+    """The export with what is to be mixed in, looked through: how many rows that is depends on how many it has of its own."""
+    found = making.options.mix if making.goes_by("mix") else ()
+    own = (folder / making.name).resolve()
+    for one in found:
+        if one.path.resolve() in (folder.resolve(), own) or one.path.resolve().is_relative_to(own):
+            raise Fix(f"--mix: {one.path} is what this export writes", "name another export, or a file")
+    if not found:
+        return making
+    rows = sum(len(made.rows) for _, made in _converted(feed, making))
+    return replace(making, mixed=tuple(mix.survey(found, rows, making.asked.seed)))
+
+
+def _counts(version: Version, dialect: Dialect) -> dict[str, int]:
+    """How many rows hold what the export tells of them."""
+    told = getattr(dialect, "COUNTS", ())
+    counts = dict.fromkeys((what for what, _, _ in told), 0)
+    for path in version.files() if told else ():
+        for line in read_file(File(path, str(path)), otherwise=".jsonl"):
+            for what, column, value in told:
+                counts[what] += isinstance(line, Line) and line.row.get(column) == value
+    return counts
 
 
 def _write(config: Config, making: _Export, lineage: Lineage, feed: Feed, layout: Layout, folder: Path) -> Version:
     _refuse_changed(config, feed.parents[0])
     # Not beside the staging of runs: what a run that stopped has staged there must outlive this.
     place = folder / ".cai" / "staging" / fingerprint([lineage.fingerprint])[:16]
-    staging = Staging(place, [making.name], layout)
-    tables.stage_table(staging, making.name, _converted(feed, making.dialect))
     made = {name: exports.find(name).SHAPE for name in exports.names()}
+    staging = Staging(place, [making.name], layout, made)
+    more = [mix.mixed(one, making.asked.seed, layout.shards) for one in making.mixed]
+    tables.stage_table(staging, making.name, heapq.merge(_converted(feed, making), *more, key=lambda one: one[0]))
     version = Publisher(folder, config.name, staging, feed, made).publish(making, lineage)
     staging.remove()
     return version
 
 
-def _converted(feed: Feed, dialect: Dialect) -> Iterator[tuple[int, Made]]:
-    return ((unit.shard, _unit(unit, dialect)) for unit in feed.units())
+def _converted(feed: Feed, making: _Export) -> Iterator[tuple[int, Made]]:
+    return ((unit.shard, _unit(unit, making)) for unit in feed.units())
 
 
-def _unit(unit: Unit, dialect: Dialect) -> Made:
-    made = Made()
-    for outcome in (outcome for record in unit.rows for outcome in dialect.convert(record)):
+def _unit(unit: Unit, making: _Export) -> Made:
+    made, convert = Made(), making.dialect.convert
+    taken = [unit.rows] if getattr(making.dialect, "GROUPED", False) else unit.rows
+    for outcome in (outcome for record in taken for outcome in convert(record, making.asked)):
         made.came_in += 1
         if isinstance(outcome, Left):
             made.filtered[outcome.reason] += 1

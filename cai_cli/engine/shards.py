@@ -17,13 +17,15 @@ from typing import Any
 
 import orjson
 
-from cai_cli.chance import unit
+from cai_cli.chance import choose, unit
 from cai_cli.engine.disk import sync_folder, write_durably
 from cai_cli.engine.drive import Usage
+from cai_cli.engine.used import Used
 from cai_cli.errors import Fix
 from cai_cli.records import Rejected
 
 REJECTS = "_rejects.jsonl"
+_SPLITS = ("train", "test")
 _ENDING = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
 
 
@@ -45,9 +47,11 @@ class Tally:
     rows: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     filtered: Counter[str] = field(default_factory=Counter)
+    marks: Counter[str] = field(default_factory=Counter)  # rows by what a card tells of them: see `marks`
     replies: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    models: list[dict[str, Any]] = field(default_factory=list)  # the same by model: see `Used.rows`
     files: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, other: Mapping[str, Any]) -> None:
@@ -56,23 +60,36 @@ class Tally:
             setattr(self, name, getattr(self, name) + other[name])
         self.rejected.update(other["rejected"])
         self.filtered.update(other["filtered"])
+        self.marks.update(other.get("marks", {}))  # a marker may be of an earlier cai
+        self.models = Used.of(self.models, other.get("models", ())).rows()
         self.files.extend(other["files"])
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How rows go to files: `shards` partitions, a share of test prompts, a compression."""
+    """How rows go to files: `shards` partitions, a share of test prompts, a compression; exports choose a format, too.
+
+    `halves`: names of parts that train and test are cut in, as in train_sft and train_prefs; none: they are whole.
+    """
 
     shards: int
     test: float = 0.0
     compression: str = "none"
+    format: str = "jsonl"  # jsonl | parquet
+    halves: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> list[str]:
+        return [f"{split}_{half}" for split in _SPLITS for half in self.halves] if self.halves else list(_SPLITS)
 
     def split(self, prompt_id: str) -> str:
         """train or test: by the prompt's id alone, so every stage, run and export agrees."""
-        return "test" if self.test and unit("split", prompt_id) < self.test else "train"
+        split = "test" if self.test and unit("split", prompt_id) < self.test else "train"
+        return f"{split}_{choose(self.halves, 'half', prompt_id)}" if self.halves else split
 
     def file(self, split: str, shard: int) -> str:
-        return f"{split}-{shard:05d}-of-{self.shards:05d}{_ENDING[self.compression]}"
+        ending = ".parquet" if self.format == "parquet" else _ENDING[self.compression]
+        return f"{split}-{shard:05d}-of-{self.shards:05d}{ending}"
 
 
 def compress(data: bytes, how: str) -> bytes:
@@ -98,10 +115,15 @@ def as_line(record: Any) -> bytes:
 
 
 class Staging:
-    """A folder where a job's partitions gather. Named by the job's fingerprint, so it only ever resumes the same job."""
+    """A folder where a job's partitions gather. Named by the job's fingerprint, so it only ever resumes the same job.
 
-    def __init__(self, folder: Path, stages: Sequence[str], layout: Layout) -> None:
-        self.folder, self.stages, self.layout = folder, stages, layout
+    `shapes`: the rows of each stage, which Parquet has to know.
+    """
+
+    def __init__(
+        self, folder: Path, stages: Sequence[str], layout: Layout, shapes: Mapping[str, type[Any]] | None = None
+    ) -> None:
+        self.folder, self.stages, self.layout, self.shapes = folder, stages, layout, shapes or {}
         for other in folder.parent.iterdir() if folder.parent.is_dir() else ():
             if other != folder:  # of a job whose input or config changed since; its replies are in the ledger
                 shutil.rmtree(other)
@@ -130,7 +152,7 @@ class Staging:
         write_durably(self._marker(shard), orjson.dumps(tallies))
 
     def _write_stage(self, stage: str, shard: int, units: Sequence[tuple[Made, Usage]]) -> Tally:
-        tally, lines = Tally(), {"train": bytearray(), "test": bytearray()}
+        tally, lines = Tally(), {split: bytearray() for split in self.layout.splits}
         rejects, counts = bytearray(), Counter[str]()
         for made, usage in units:
             tally.came_in += made.came_in
@@ -142,19 +164,28 @@ class Staging:
                 split = self.layout.split(row.prompt_id)
                 lines[split] += as_line(row)
                 counts[split] += 1
+                tally.marks.update(marks(row))
             for reject in made.rejects:
                 rejects += as_line(reject)
                 tally.rejected[reject.reason] += 1
         tally.rows = counts.total()
+        tally.models = Used.of(*(usage.models[stage].rows() for _, usage in units)).rows()
         filled = [split for split in lines if counts[split]]
         tally.files = [self._write_file(stage, shard, split, bytes(lines[split]), counts[split]) for split in filled]
         write_durably(self._reject_file(stage, shard), bytes(rejects))
         return tally
 
     def _write_file(self, stage: str, shard: int, split: str, data: bytes, rows: int) -> dict[str, Any]:
-        packed, name = compress(data, self.layout.compression), self.layout.file(split, shard)
+        packed, name = self._packed(stage, data), self.layout.file(split, shard)
         write_durably(self.folder / stage / name, packed)
         return described(name, packed, rows, shard)
+
+    def _packed(self, stage: str, data: bytes) -> bytes:
+        if self.layout.format != "parquet":
+            return compress(data, self.layout.compression)
+        from cai_cli.engine.parquet import as_parquet
+
+        return as_parquet(data, self.shapes[stage], self.layout.compression)
 
     def _reject_file(self, stage: str, shard: int) -> Path:
         return self.folder / "parts" / f"{shard:05d}-{stage}.jsonl"
@@ -190,6 +221,13 @@ class Staging:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
+
+
+def marks(row: Any) -> Iterator[str]:
+    """What a card counts of a row: its kind, if that is a known one, and what was refused or cut off."""
+    if (kind := getattr(row, "kind", None)) is not None:
+        yield kind if kind in ("harmful", "harmless") else "other_kind" if kind else "no_kind"
+    yield from (name for name in ("refused", "truncated") if getattr(row, name, False))
 
 
 def described(name: str, data: bytes, rows: int, shard: int | None) -> dict[str, Any]:

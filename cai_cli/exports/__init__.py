@@ -1,8 +1,21 @@
 """Dialects of training data. One file here is one export (but not those that begin with _): rows in, rows out, no files.
 
-Other packages add theirs by entry point, group cai.exports. An export module has `READS` (the stages it can be made of, the best
-first), `SHAPE` (the rows it makes; they have a prompt_id), `VERSION` (raised when what it makes changes) and
-`convert(record) -> Iterator[row | Left]`; it may have `TRAINERS`, the names of TRL's trainers that take its rows as they are.
+Other packages add theirs by entry point, group cai.exports. An export module has
+
+    READS     the stages it can be made of, the best first
+    SHAPE     the rows it makes; they have an id and a prompt_id
+    VERSION   raised when what it makes changes
+    convert   (record, asked) -> Iterator[row | Left]; with GROUPED, (the records of one prompt, asked)
+
+and it may have
+
+    USES          what trains on it, as Use
+    OPTIONS       which of rounds, labels and mix it goes by
+    GROUPED       True: convert takes all records of a prompt at once
+    CONSTITUTION  True: it needs the principles by which its rows were made
+    TEMPLATES     (name, stage) of the templates that it fills
+    HALVES        names of parts: each split is cut in these, by hash of prompt_id, as in train_sft and train_prefs
+    COUNTS        (what, column, value): how many rows hold this is told after the export
 """
 
 from __future__ import annotations
@@ -10,12 +23,17 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
+from cai_cli.constitution import BUILT_IN, Constitution
 from cai_cli.errors import Fix
+from cai_cli.prompts import Template
+
+Rounds = Literal["last", "all", "initial"]
+Labels = Literal["soft", "hard", "bernoulli"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +43,27 @@ class Left:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What trains on an export: a trainer of TRL, and the part of the dataset that it takes."""
+
+    trainer: str
+    split: str = "train"
+    columns: tuple[str, ...] = ()  # it must be given these alone; empty: the rows as they are
+    settings: str = ""  # what its config should say, as Python writes it; empty: nothing in particular
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked of an export besides its name."""
+
+    rounds: Rounds = "last"  # which texts of a revised sample are learned
+    labels: Labels = "soft"  # what becomes of the probability that a label is right
+    seed: int = 0  # the config's: what is drawn is drawn by it
+    constitution: Constitution = BUILT_IN
+    templates: Mapping[str, Template] = field(default_factory=dict)  # by stage
+
+
 class Dialect(Protocol):
     """What an export module holds."""
 
@@ -32,7 +71,7 @@ class Dialect(Protocol):
     SHAPE: type[Any]
     VERSION: int
 
-    def convert(self, record: Any) -> Iterator[Any]: ...
+    def convert(self, record: Any, asked: Asked) -> Iterator[Any]: ...
 
 
 def _own() -> set[str]:
@@ -50,5 +89,14 @@ def find(name: str) -> Dialect:
         return cast("Dialect", importlib.import_module(f"{__name__}.{name}"))
     if points := entry_points(group="cai.exports", name=name):
         return cast("Dialect", next(iter(points)).load())
+    raise Fix(f"there is no export '{name}'", _meant(name))
+
+
+def _meant(name: str) -> str:
+    """The hint for a name that no export has; it may be that of a method, such as dpo."""
+    trainers = {use.trainer: None for one in names() for use in getattr(find(one), "USES", ())}
+    if trainer := next((one for one in trainers if name.lower() == one.lower().removesuffix("trainer")), ""):
+        takes = [one for one in names() if any(use.trainer == trainer for use in getattr(find(one), "USES", ()))]
+        return f"TRL's {trainer} takes: {', '.join(takes)}"
     close = difflib.get_close_matches(name, names(), 1)
-    raise Fix(f"there is no export '{name}'", f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names())}")
+    return f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names())}"

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cai_cli.exports import Left
+from cai_cli.exports import Asked, Left, Use
+from cai_cli.exports._labels import FLIPPED, answer, label_of
 from cai_cli.records import Preference, Turn
 
-VERSION = 1
+VERSION = 2
 READS = ("debias",)
-TRAINERS = ("DPOTrainer", "RewardTrainer")
+OPTIONS = ("labels",)
+USES = (Use(trainer="DPOTrainer"), Use(trainer="RewardTrainer"))
+COUNTS = (FLIPPED,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +25,8 @@ class Comparison:
     rejected: tuple[Turn, ...]  # one assistant turn
     margin: float  # log-odds of the chosen, at least 0; RewardTrainer reads it, and wants it in every row
     weight: float  # |2 p_chosen - 1|, in [0, 1]
-    p_chosen: float  # probability that the chosen is better, in [.5, 1)
+    p_chosen: float  # probability that the chosen is better: in [.5, 1), or below where the row was flipped
+    flipped: bool  # labels drawn: the less likely side came out
     id: str
     prompt_id: str
     kind: str
@@ -32,25 +36,19 @@ class Comparison:
 SHAPE = Comparison
 
 
-def convert(record: Preference) -> Iterator[Comparison | Left]:
+def convert(record: Preference, asked: Asked = Asked()) -> Iterator[Comparison | Left]:
     """One comparison of a preference. Ties stay, with weight and margin 0 or nearly: `debias.ties` decides about them.
 
     Takes: Preference   Gives: one Comparison
-    Leaves out: empty (one of the texts), identical (nothing could be learned, and trainers do not notice), unlabelled
+    Leaves out: empty (one of the texts), identical (nothing could be learned, and trainers do not notice), unlabelled, and with
+    hard labels tie
     """
-    if not record.chosen.strip() or not record.rejected.strip():
-        yield Left("empty")
-    elif record.chosen.strip() == record.rejected.strip():  # many chat templates strip, so white space is no difference
-        yield Left("identical")
-    elif record.margin is None or record.weight is None or record.confidence is None:
-        yield Left("unlabelled")
-    else:
-        yield Comparison(
-            prompt=record.messages, chosen=_answer(record.chosen), rejected=_answer(record.rejected), margin=record.margin,
-            weight=record.weight, p_chosen=record.confidence, id=record.id, prompt_id=record.prompt_id, kind=record.kind,
-            flags=record.flags,
-        )  # fmt: skip
-
-
-def _answer(text: str) -> tuple[Turn, ...]:
-    return (Turn(role="assistant", content=text),)
+    label = label_of(record, asked)
+    if isinstance(label, Left):
+        yield label
+        return
+    yield Comparison(
+        prompt=record.messages, chosen=answer(label.chosen), rejected=answer(label.rejected), margin=label.margin,
+        weight=label.weight, p_chosen=label.p_chosen, flipped=label.flipped, id=record.id, prompt_id=record.prompt_id,
+        kind=record.kind, flags=record.flags,
+    )  # fmt: skip

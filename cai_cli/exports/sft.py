@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cai_cli.exports import Left
+from cai_cli.exports import Asked, Left, Use
 from cai_cli.records import Chain, Sample, Turn
 
-VERSION = 1
+VERSION = 2
 READS = ("revise", "generate")
-TRAINERS = ("SFTTrainer",)
+OPTIONS = ("rounds", "mix")
+USES = (Use(trainer="SFTTrainer"),)
+COUNTS = (("revised", "source", "revised"), ("initial", "source", "initial"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,38 +23,58 @@ class Example:
     id: str
     prompt_id: str
     kind: str
-    source: str  # revised | initial
+    source: str  # revised | initial | the name of the file that was mixed in
+    round: int  # the round whose revision the response is; 0: of none
 
 
 SHAPE = Example
 
 
-def convert(record: Sample) -> Iterator[Example | Left]:
-    """One conversation of a sample.
+def convert(record: Sample, asked: Asked = Asked()) -> Iterator[Example | Left]:
+    """The conversations of a sample.
 
-    Takes: Sample or Chain   Gives: one Example
-    Leaves out: refused, truncated (also where a revision was made of such a reply), empty
-    Source: Bai et al. 2022, arXiv 2212.08073, section 3.1 (fine-tuning on the last revision)
+    last: one, with the last accepted revision, or with the first response where none was. all: one for every accepted revision
+    that is not the text before it; initial: one, with the first response.
+    Takes: Sample or Chain   Gives: one Example, or one a revision
+    Leaves out: refused, truncated, empty; a revision of such a response is one to learn like any other
+    Source: Bai et al. 2022, arXiv 2212.08073, section 3.1 (fine-tuning on the revisions of all steps)
     """
-    if reason := _unfit(record):
-        yield Left(reason)
-        return
+    texts = _texts(record) if isinstance(record, Chain) else [(0, record.response)]
+    if asked.rounds == "initial":
+        texts = texts[:1]
+    elif asked.rounds == "last":
+        texts = texts[-1:]
+    elif len(texts) > 1:  # the first response is what the revisions are to replace
+        texts = texts[1:]
+    for number, text in texts:
+        reason = _unfit(record, number, text)
+        yield Left(reason) if reason else _example(record, number, text, asked.rounds == "all")
+
+
+def _texts(chain: Chain) -> list[tuple[int, str]]:
+    """The first response and every accepted revision that changed it, each with its round."""
+    found = [(0, chain.initial_response)]
+    for one in chain.rounds:
+        if one.accepted and one.revision.strip() != found[-1][1].strip():
+            found.append((one.round, one.revision))
+    # Rows from elsewhere may hold a response that is none of their rounds'.
+    return found if found[-1][1].strip() == chain.response.strip() else [*found, (found[-1][0] + 1, chain.response)]
+
+
+def _example(record: Sample, number: int, text: str, numbered: bool) -> Example:
     # Only where there is a system prompt: an empty system turn keeps chat templates from putting in their own.
     system = (Turn(role="system", content=record.system),) if record.system else ()
-    answer = Turn(role="assistant", content=record.response)
-    yield Example(
-        messages=(*system, *record.messages, answer), id=record.id, prompt_id=record.prompt_id, kind=record.kind,
-        source="revised" if _is_revised(record) else "initial",
+    return Example(
+        messages=(*system, *record.messages, Turn(role="assistant", content=text)), prompt_id=record.prompt_id,
+        id=f"{record.id}:{number}" if numbered else record.id, kind=record.kind, source="revised" if number else "initial",
+        round=number,
     )  # fmt: skip
 
 
-def _unfit(record: Sample) -> str:
-    if record.refused:
+def _unfit(record: Sample, number: int, text: str) -> str:
+    current = text == record.response
+    if current and record.refused:
         return "refused"
-    if record.truncated:
+    if (current and record.truncated) or (not number and isinstance(record, Chain) and record.initial_truncated):
         return "truncated"
-    return "" if record.response.strip() else "empty"
-
-
-def _is_revised(record: Sample) -> bool:
-    return isinstance(record, Chain) and record.response != record.initial_response
+    return "" if text.strip() else "empty"
