@@ -53,8 +53,8 @@ class Request:
 
     `draw` keeps the n samples of one prompt n replies. `attempt` counts how often the same question was put before because its
     reply could not be used. `options` are the words that the answer chooses from, for servers that tell their probabilities.
-    `stage` and `row` say on whose behalf, for counting and logs. These three are not part of the identity: the question is the
-    same.
+    `stage` and `row` say on whose behalf, for counting and logs; `about` says what for (round, principle, labeler, order...), for
+    people. These four are not part of the identity: the question is the same.
     """
 
     model: Model
@@ -66,6 +66,7 @@ class Request:
     options: tuple[str, ...] = ()
     stage: str = ""
     row: str = ""
+    about: Mapping[str, str | int] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         """What makes this request this one, as plain JSON values. Two requests with the same identity are bought once."""

@@ -84,6 +84,7 @@ class Judge:
         return Request(
             model=self.model, messages=turns, schema=self._schema(labels), options=(*labels, "tie"),
             draw=self.draw_offset * FRESH + draw, stage=self.stage, row=pair.id,
+            about={"labeler": self.name, "principle": criterion.name, "order": order},
         )  # fmt: skip
 
     def _fill(

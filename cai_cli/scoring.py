@@ -98,7 +98,10 @@ class Scorer:
         )  # fmt: skip
         schema = _SCHEMA if self.template.reply == "json" else None
         turns = (Turn(role="user", content=text),)
-        return Request(model=self.model, messages=turns, schema=schema, options=OPTIONS, stage=self.stage, row=row_id)
+        return Request(
+            model=self.model, messages=turns, schema=schema, options=OPTIONS, stage=self.stage, row=row_id,
+            about={"criterion": scale.name},
+        )  # fmt: skip
 
     def _read(self, text: str) -> tuple[int, str] | None:
         if self.template.reply != "json" or not text.lstrip().startswith("{"):

@@ -146,7 +146,8 @@ def test_markup_is_shown_as_it_stands(cai: Cai, tmp_path: Path) -> None:
 
 def test_the_first_rows_are_those_of_revise(cai: Cai) -> None:
     code, out, err = cai("show", "c.yaml")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert re.fullmatch(r"cai: revise v0001-\w+ has 7 rows; shown: 1 to 3, next: --offset 3\n", err)
     assert len(re.findall(r"^b\d-\d · revise v0001-", out, re.MULTILINE)) == 3
     assert "initial response" in out
     assert "round 1  severity" in out
@@ -178,7 +179,14 @@ def test_rejects_say_where_and_why(cai: Cai) -> None:
     first = json.loads(out)["rows"][0]["row"]
     assert first["reason"] == "empty"
     _, out, _ = cai("show", "c.yaml", "--rejects", "--limit", "1")
-    assert out.splitlines() == [f"{first['id']}  {first['stage']}: empty", "    two replies without text"]
+    head, row, space, counts = out.splitlines()
+    assert head.split() == ["id", "stage", "reason", "detail"]
+    assert re.split(r"\s{2,}", row) == [first["id"], first["stage"], "empty", "two replies without text"]
+    assert [row.index(word) for word in (first["id"], first["stage"], "empty", "two")] == [
+        head.index(word) for word in ("id", "stage", "reason", "detail")
+    ]
+    assert space == ""
+    assert re.fullmatch(r"1 of \d+ rejects shown: \d+ empty", counts)
     code, out, _ = cai("show", "c.yaml", first["id"])
     assert code == 0
     assert f"{first['stage']}: empty" in out

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from cai_cli.cli._answer import print_json
+from cai_cli.cli._pager import paged
 from cai_cli.config import Config
 from cai_cli.engine.preview import Preview, Question, preview
 from cai_cli.flow import Request
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def show(config: Config, stage: str, wanted: str | None, as_json: bool) -> None:
+def show(config: Config, stage: str, wanted: str | None, as_json: bool, no_pager: bool = False) -> None:
     """Print the requests of a stage about a row. Raises: what `preview` raises"""
     found = preview(config, stage, wanted)
     if found.rests_on:
@@ -25,38 +24,47 @@ def show(config: Config, stage: str, wanted: str | None, as_json: bool) -> None:
         say(f"cai: {found.rests_on}")
     if as_json:
         document = {"requests": [_document(question) for question in found.questions]}
-        sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        print_json(document)
     else:
-        _print(found)
+        with paged(not no_pager) as out:
+            _print(out, found)
 
 
 def _document(question: Question) -> dict[str, Any]:
-    request = question.request
+    return document(question.request) | {"draws": question.draws}
+
+
+def document(request: Request) -> dict[str, Any]:
+    """A request, as --json gives it."""
     return {
         "stage": request.stage, "row": request.row, "provider": request.model.provider, "model": request.model.name,
         "params": dict(request.model.params), "system": request.system, "schema": request.schema, "options": request.options,
-        "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages], "draws": question.draws,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
     }  # fmt: skip
 
 
-def _print(found: Preview) -> None:
-    from cai_cli.reports.console import console
-    from cai_cli.reports.stories import heading
-
-    out, count = console(), len(found.questions)
+def _print(out: Console, found: Preview) -> None:
+    count = len(found.questions)
     for n, question in enumerate(found.questions, 1):
         request = question.request
         title = [f"{request.row} · {request.stage}", *([f"{n} of {count}"] if count > 1 else [])]
-        out.print(heading(" · ".join(title)))
-        _part(out, "model", _model(request, len(question.draws)))
-        if request.system:
-            _part(out, "system", request.system)
-        for turn in request.messages:
-            _part(out, turn.role, turn.content)
-        if request.schema:
-            _part(out, "schema of the reply", json.dumps(request.schema, ensure_ascii=False))
-        if request.options:
-            _part(out, "the answer is one of", ", ".join(request.options))
+        print_request(out, request, " · ".join(title), len(question.draws))
+
+
+def print_request(out: Console, request: Request, title: str, draws: int = 1) -> None:
+    """A request, message by message, under a heading."""
+    from cai_cli.reports.stories import heading
+
+    out.print(heading(title))
+    _part(out, "model", _model(request, draws))
+    if request.system:
+        _part(out, "system", request.system)
+    for turn in request.messages:
+        _part(out, turn.role, turn.content)
+    if request.schema:
+        _part(out, "schema of the reply", json.dumps(request.schema, ensure_ascii=False))
+    if request.options:
+        _part(out, "the answer is one of", ", ".join(request.options))
 
 
 def _part(out: Console, name: str, text: str) -> None:

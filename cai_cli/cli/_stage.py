@@ -11,9 +11,12 @@ from typing import Annotated
 
 import typer
 
-from cai_cli.cli import _signals
+from cai_cli.cli import _complete, _signals
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The config, a YAML file.", show_default=False)]
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(metavar="CONFIG", help="The config, a YAML file.", show_default=False, autocompletion=_complete.configs),
+]
 OutputFolder = Annotated[
     str | None, typer.Option("-o", "--output", metavar="DIR", help="Look there, not where the config says.", show_default=False)
 ]
@@ -99,7 +102,9 @@ def _command(stage: str | None) -> Callable[..., None]:
         ] = False,
         json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress; errors and the last line only.")] = False,
-        verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Progress, and each kind of trouble as it comes.")] = False,
+        verbose: Annotated[
+            bool, typer.Option("-v", "--verbose", help="Timed lines, no live table; tells each kind of trouble.")
+        ] = False,
     ) -> None:
         flags = {
             "seed": seed,

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
-import itertools
-import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from cai_cli.cli import _complete
 from cai_cli.cli._stage import AsJson, ConfigFile, OutputFolder, verb_app
-from cai_cli.errors import Exit, Fix
+from cai_cli.errors import Fix
 
 if TYPE_CHECKING:
-    from cai_cli.engine.formats import Line
-    from cai_cli.engine.versions import Version
+    from cai_cli.cli._rows import Wanted
 
 HELP = """Rows, round by round: prompt, first response, critiques, revisions with what they changed; pairs with their votes.
 
 Without ID the first rows of revise, else of another stage. With the id of a row or a prompt: all that every stage made of it.
+What is longer than the terminal goes through $PAGER, else less. On 160 columns and more a revision stands beside the text before.
+
+--where takes comparisons (< <= > >= = !=), ~ for a text in a text, in (a, b), joined by and, or, not and brackets. Its names are
+columns (tokens_out, kind, model, p_a, weight, response...) and what is made of them: severity and quality of the last round,
+first_severity, rounds, principle, category, flags, verdict, changed, accepted; len(NAME); meta.COLUMN for a kept input column. A
+number that nobody knows matches nothing.
 
 With --prompt the very messages that a stage puts to its model about a row, before or after a run. Nothing is asked, no key is
 needed.
@@ -29,41 +31,82 @@ needed.
 Examples:
   cai show configs/quickstart.yaml
   cai show my.yaml 3f9a1c2b-0
-  cai show my.yaml --stage debias --limit 10 --json
-  cai show my.yaml --rejects
+  cai show my.yaml --where 'severity > .5' --where 'kind = harmful'
+  cai show my.yaml --where 'p_a > .9 and len(response_a) < 200' --json
+  cai show my.yaml --flags refused,truncated
+  cai show my.yaml --stage debias --limit 10 --offset 20
+  cai show my.yaml --rejects --reason no_severity
+  cai show my.yaml --partial
+  cai show my.yaml --version v0001
   cai show my.yaml --prompt label-pairs
 """
 
-ROWS, REJECTS = 3, 20  # shown by default
-
-
-# Whose rows say most comes first; stages of other packages stand before what is told at last.
-_TELLING, _AT_LAST = ("revise", "critique", "label-pairs", "debias", "score"), ("generate", "expand")
+ANY_FLAG = "any"
 
 app = verb_app()
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A row, or a reject, and the version that holds it."""
+class _Command(TyperCommand):
+    """--flags by itself means any flag: here, since an option with a value or none is nothing that Typer knows."""
 
-    stage: str
-    version: str
-    row: Any
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        at = args.index("--flags") if "--flags" in args else len(args)
+        rest = args[at + 1 : at + 2]
+        if at < len(args) and (not rest or rest[0].startswith("-") or rest[0].endswith((".yaml", ".yml"))):
+            args = [*args[: at + 1], ANY_FLAG, *args[at + 1 :]]
+        return super().parse_args(ctx, args)
 
 
-@app.command(help=HELP, no_args_is_help=True)
+Id = Annotated[
+    str | None,
+    typer.Argument(metavar="ID", help="A row's id, or a prompt's.", show_default=False, autocompletion=_complete.ids),
+]
+Stage = Annotated[str | None, typer.Option(metavar="STAGE", help="Only rows of this stage.", autocompletion=_complete.stages)]
+Where = Annotated[
+    list[str], typer.Option(metavar="EXPR", help="Only rows for which this holds. Repeatable.", autocompletion=_complete.names)
+]
+Flags = Annotated[
+    str | None,
+    typer.Option(metavar="[NAME,...]", help="Only rows with one of these flags, or with any.", autocompletion=_complete.flags),
+]
+Kind = Annotated[str | None, typer.Option(metavar="KIND", help="Only rows of this kind, such as harmful.")]
+Rejects = Annotated[bool, typer.Option("--rejects", help="Rejected rows, with reason and place.")]
+Reason = Annotated[
+    str | None, typer.Option(metavar="NAME,...", help="Only rejects for these reasons.", autocompletion=_complete.reasons)
+]
+Partial = Annotated[bool, typer.Option("--partial", help="What a run that goes on, or was killed, has done so far.")]
+OfVersion = Annotated[
+    str | None, typer.Option(metavar="NAME", help="An older version, as in v0001.", autocompletion=_complete.versions)
+]
+Limit = Annotated[
+    int | None, typer.Option("-n", "--limit", min=1, metavar="N", help="At most N rows. Default: 3, or 20 rejects.")
+]
+Offset = Annotated[int, typer.Option(min=0, metavar="N", help="Pass over the first N.", show_default=False)]
+OfPrompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STAGE", help="What this stage asks about the row, word for word.", autocompletion=_complete.asking_stages
+    ),
+]
+NoPager = Annotated[bool, typer.Option("--no-pager", help="Print it all at once.")]
+
+
+@app.command(help=HELP, no_args_is_help=True, cls=_Command)
 def command(
     config: ConfigFile,
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A row's id, or a prompt's.", show_default=False)] = None,
-    stage: Annotated[str | None, typer.Option(metavar="STAGE", help="Only rows of this stage.", show_default=False)] = None,
-    rejects: Annotated[bool, typer.Option("--rejects", help="Rejected rows, with reason and place.")] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help=f"At most N rows. Default: {ROWS}, or {REJECTS} rejects.")
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="STAGE", help="What this stage asks about the row, word for word.")
-    ] = None,
+    id: Id = None,
+    stage: Stage = None,
+    where: Where = [],  # noqa: B006
+    flags: Flags = None,
+    kind: Kind = None,
+    rejects: Rejects = False,
+    reason: Reason = None,
+    partial: Partial = False,
+    version: OfVersion = None,
+    limit: Limit = None,
+    offset: Offset = 0,
+    prompt: OfPrompt = None,
+    no_pager: NoPager = False,
     output: OutputFolder = None,
     json: AsJson = False,
 ) -> None:
@@ -71,153 +114,28 @@ def command(
 
     loaded = load(config, flags={"output": output})
     if prompt is not None:
-        _show_prompt(loaded, prompt, id, json, {"--stage": stage, "--rejects": rejects, "--limit": limit})
+        others = {"--stage": stage, "--where": where, "--flags": flags, "--kind": kind, "--rejects": rejects, "--reason": reason,
+                  "--partial": partial, "--version": version, "--limit": limit, "--offset": offset}  # fmt: skip
+        _show_prompt(loaded, prompt, id, json, no_pager, others)
         return
-    newest = _newest(loaded, stage)
-    if rejects:
-        found = list(itertools.islice(_rejected(newest.values(), id), limit or (None if id else REJECTS)))
-    elif id is not None:
-        found = list(itertools.islice(_of_id(newest.values(), id), limit))
-    else:
-        added = (name for name in newest if name not in (*_TELLING, *_AT_LAST))
-        name = next(name for name in (*_TELLING, *added, *_AT_LAST) if name in newest)
-        found = [_found(newest[name], line) for line in itertools.islice(_lines(newest[name]), limit or ROWS)]
-    if id is not None and not found:
-        raise Fix(
-            f"no row of {loaded.output_path} has the id or prompt_id '{id}'",
-            f"`cai show {config}` shows the first rows with their ids",
-            Exit.INPUT,
-        )
-    _print(found, json, rejects)
+    from cai_cli.cli import _rows
+
+    wanted = _rows.Wanted(
+        id=id, stage=stage, where=tuple(where), flags=flags, kind=kind, rejects=rejects or reason is not None, reason=reason,
+        partial=partial, version=version, limit=limit, offset=offset,
+    )  # fmt: skip
+    _check(wanted)
+    _rows.show(loaded, wanted, json, no_pager)
 
 
-def _show_prompt(config: Any, stage: str, id: str | None, as_json: bool, others: dict[str, Any]) -> None:
+def _check(wanted: Wanted) -> None:
+    if wanted.partial and wanted.version is not None:
+        raise Fix("--partial is about no version yet, and --version names one", "leave one of them out")
+
+
+def _show_prompt(config: Any, stage: str, id: str | None, as_json: bool, no_pager: bool, others: dict[str, Any]) -> None:
     if given := [name for name, value in others.items() if value]:
         raise Fix(f"--prompt shows what is asked, and {given[0]} is about what came back", f"leave {given[0]} out")
     from cai_cli.cli import _prompt
 
-    _prompt.show(config, stage, id, as_json)
-
-
-def _newest(config: Any, stage: str | None) -> dict[str, Version]:
-    """The newest version of each stage, or of the one named, in the order data flows. Raises: Fix: there is none"""
-    from cai_cli.engine import versions
-    from cai_cli.engine.plan import stage_names
-
-    names = stage_names()
-    if stage is not None and stage not in names:
-        close = difflib.get_close_matches(stage, names, 1)
-        raise Fix(f"there is no stage '{stage}'", f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}")
-    names = (stage,) if stage else names
-    found = {name: version for name in names if (version := versions.latest(config.output_path, name)) is not None}
-    if not found:
-        what = f"no version of {stage}" if stage else "no version"
-        raise Fix(f"{config.output_path} holds {what} yet", f"make one: cai {stage or 'run'} {config.path}", Exit.INPUT)
-    return found
-
-
-def _lines(version: Version) -> Iterator[Line]:
-    """The rows of a version, not yet taken apart, one file after another."""
-    from cai_cli.engine.files import File, read_file
-    from cai_cli.records import Rejected
-
-    for path in version.files():
-        for line in read_file(File(path, str(path)), otherwise=".jsonl"):
-            if isinstance(line, Rejected):
-                raise _changed(version, line.where, line.reason)
-            yield line
-
-
-def _found(version: Version, line: Line) -> Found:
-    from cai_cli.engine.plan import shapes
-    from cai_cli.errors import Reject
-    from cai_cli.records import from_row
-
-    stage = version.path.parent.name
-    try:
-        return Found(stage, version.name, from_row(shapes()[stage], line.row))
-    except Reject as reject:
-        raise _changed(version, line.where, reject.detail) from reject
-
-
-def _changed(version: Version, where: str, why: str) -> Fix:
-    hint = f"delete {version.path}, then run the command that made it again: its rows come back from the ledger"
-    return Fix(f"{where}: {why}; a published file was changed", hint, Exit.INPUT)
-
-
-def _of_id(newest: Iterable[Version], wanted: str) -> Iterator[Found]:
-    """What the stages made of a row or a prompt, row by row, and where it was rejected.
-
-    A row whose every word a later stage's row repeats is left out.
-    """
-    newest = list(newest)
-    found = [one for version in newest for one in _group(version, wanted)]
-    told = [one for at, one in enumerate(found) if not any(_repeats(later.row, one.row) for later in found[at + 1 :])]
-    told += _rejected(newest, wanted)
-    order = list(dict.fromkeys(one.row.id for one in told))
-    return iter(sorted(told, key=lambda one: order.index(one.row.id)))
-
-
-def _group(version: Version, wanted: str) -> Iterator[Found]:
-    """The rows with that id or prompt_id. The rows of a prompt stand together: behind them the search is over."""
-    inside = False
-    for line in _lines(version):
-        if wanted in (line.row.get("id"), line.row.get("prompt_id")):
-            inside = True
-            yield _found(version, line)
-        elif inside:
-            return
-
-
-def _repeats(later: Any, row: Any) -> bool:
-    """Whether a later stage's row says all that this one says."""
-    from cai_cli.records import Chain, Pair, Preference
-
-    if later.id != row.id:
-        return False
-    if isinstance(row, Pair):
-        return isinstance(later, Preference) and later.votes == row.votes and later.response_a == row.response_a
-    if not isinstance(later, Chain):
-        return False
-    if isinstance(row, Chain):
-        return later.initial_response == row.initial_response and len(later.rounds) >= len(row.rounds)
-    return bool(later.initial_response == row.response)
-
-
-def _rejected(newest: Iterable[Version], wanted: str | None) -> Iterator[Found]:
-    import orjson
-
-    from cai_cli.engine.shards import REJECTS as FILE
-    from cai_cli.records import Rejected, from_row
-
-    for version in newest:
-        path = version.path / FILE
-        if not path.exists():
-            continue
-        with open(path, "rb") as lines:
-            for row in (from_row(Rejected, orjson.loads(line)) for line in lines):
-                if wanted is None or wanted in (row.id, row.prompt_id):
-                    yield Found(version.path.parent.name, version.name, row)
-
-
-def _print(found: list[Found], as_json: bool, rejects: bool) -> None:
-    if as_json:
-        import orjson
-
-        document = {"rows": [{"stage": one.stage, "version": one.version, "row": one.row} for one in found]}
-        sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        return
-    if rejects and not found:
-        from cai_cli.cli.errors import say
-
-        say("cai: no row was rejected")
-    from cai_cli.records import Rejected
-    from cai_cli.reports.console import console, plain
-    from cai_cli.reports.stories import heading, reject_story, story
-
-    out = console()
-    for one in found:
-        if not rejects:
-            out.print(heading(f"{one.row.id} · {one.stage} {one.version}"))
-        for part in reject_story(one.row) if isinstance(one.row, Rejected) else story(one.row, plain(out)):
-            out.print(part)
+    _prompt.show(config, stage, id, as_json, no_pager)

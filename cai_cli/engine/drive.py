@@ -8,13 +8,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cai_cli.engine.budget import Budget
 from cai_cli.engine.clock import Clock
 from cai_cli.engine.ledger import Ledger, key_of
 from cai_cli.engine.pace import Pace
 from cai_cli.engine.systemic import Systemic
+from cai_cli.engine.used import Used
 from cai_cli.errors import CaiError, Fatal, Reject, Retry
 from cai_cli.flow import Flow, Model, Outcome, Reply, Request
 from cai_cli.providers import Provider
@@ -48,11 +49,23 @@ class Usage:
     replies: Counter[str] = field(default_factory=Counter)
     tokens_in: Counter[str] = field(default_factory=Counter)
     tokens_out: Counter[str] = field(default_factory=Counter)
+    models: defaultdict[str, Used] = field(default_factory=lambda: defaultdict(Used))
 
     def add(self, request: Request, reply: Reply) -> None:
+        tokens_in = reply.tokens_in + reply.tokens_cache_read + reply.tokens_cache_write
         self.replies[request.stage] += 1
-        self.tokens_in[request.stage] += reply.tokens_in + reply.tokens_cache_read + reply.tokens_cache_write
+        self.tokens_in[request.stage] += tokens_in
         self.tokens_out[request.stage] += reply.tokens_out
+        asked = (request.model.provider, request.model.name, reply.model)
+        self.models[request.stage].add(asked, 1, tokens_in, reply.tokens_out, tokens_in)
+
+
+class Flight(NamedTuple):
+    """A request that was sent and not answered yet."""
+
+    host: str
+    sent_at: float  # on the run's clock
+    deadline_s: float
 
 
 Connect = Callable[[Model], Provider]
@@ -75,6 +88,7 @@ class Asker:
         self.refused: set[str] = set()  # reasons of this run's provisional failures
         self.stopping = False
         self.in_flight = 0
+        self.flights: dict[object, Flight] = {}  # the oldest first
         self._providers: dict[tuple[object, ...], Provider] = {}
         self._flying: dict[bytes, asyncio.Future[Outcome]] = {}
         self._hits = 0
@@ -183,16 +197,19 @@ class Asker:
             self.budget.settle(reserved, dollars)
 
     async def _ask(self, request: Request, pace: Pace, provider: Provider) -> Reply:
-        sent_at = self.clock.now()
+        sent_at, deadline_s = self.clock.now(), min(900.0, 60.0 + request.model.max_tokens / 10)
+        flight = object()
         try:
             if self.stopping:
                 raise Stopped
-            return await provider.send(request, min(900.0, 60.0 + request.model.max_tokens / 10))
+            self.flights[flight] = Flight(provider.host, sent_at, deadline_s)
+            return await provider.send(request, deadline_s)
         except Retry as retry:
             if retry.kind == "rate_limit":
                 pace.limited(sent_at, retry.after_s)
             raise
         finally:
+            self.flights.pop(flight, None)
             # The slot is free before the commit: held through it, 64 slots would carry about 2,000 requests a second.
             pace.leave()
 
@@ -227,7 +244,8 @@ class Asker:
     def _note_retry(self, request: Request, retry: Retry, host: str) -> None:
         self.counts[request.stage].retries += 1
         self.trouble[retry.kind] += 1
-        self.said[retry.kind] = f"{host}: {retry.detail.removeprefix(f'{host}: ')}"
+        named = any(retry.detail.startswith(f"{one}: ") for one in host.split(","))  # of a fleet, the one that failed
+        self.said[retry.kind] = retry.detail if named else f"{host}: {retry.detail}"
 
     def _count(self, request: Request, reply: Reply, dollars: float) -> None:
         counts = self.counts[request.stage]
@@ -237,13 +255,22 @@ class Asker:
         counts.dollars += dollars
 
     def _provider(self, model: Model) -> Provider:
-        # A provider refuses at once what it cannot send, so models that differ in that are connected apart.
-        told = {name: model.params.get(name) for name in ("world", "thinking", "top_k")}
-        key = (model.provider, model.base_urls, model.key_env, json.dumps(told, sort_keys=True))
+        key = _connection(model)
         if key not in self._providers:
             self._providers[key] = self.connect(model)
         return self._providers[key]
 
+    def opened(self, model: Model) -> Provider | None:
+        """The provider that answers for a model; None before the first request."""
+        return self._providers.get(_connection(model))
+
     async def close(self) -> None:
         for provider in self._providers.values():
             await provider.close()
+
+
+def _connection(model: Model) -> tuple[object, ...]:
+    """What models share that are asked through the same provider."""
+    # A provider refuses at once what it cannot send, so models that differ in that are connected apart.
+    told = {name: model.params.get(name) for name in ("world", "thinking", "top_k")}
+    return (model.provider, model.base_urls, model.key_env, json.dumps(told, sort_keys=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +223,7 @@ def _dataset(settings: PromptsSection, folder: Path) -> Rows:
     """The rows of a `datasets` name, or of a folder relative to the config, streamed."""
     if not settings.dataset:
         raise Fix("prompts: neither path nor dataset is set", "set prompts.path, or give -i FILE", Exit.INPUT)
+    _refuse_homeless(settings.dataset)
     import datasets
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it says of every retry what we say once, at the end
@@ -239,6 +241,14 @@ def _dataset(settings: PromptsSection, folder: Path) -> Rows:
         raise Fatal(
             f"the dataset '{name}' cannot be reached: {error}", "try again, or download it first", Exit.UNREACHABLE
         ) from error
+
+
+def _refuse_homeless(name: str) -> None:
+    """`datasets` would make its cache in a folder named ~, wherever we happen to be. Raises: Fix"""
+    homeless = os.path.expanduser("~") == "~"  # noqa: PTH111 - as they look for it; pathlib raises
+    if homeless and not {"HF_HOME", "XDG_CACHE_HOME"} & os.environ.keys():
+        raise Fix(f"the dataset '{name}' needs a cache, and this user has no home folder to keep it in",
+                  "export HF_HOME=/a/folder/of/its/own")  # fmt: skip
 
 
 class _NamedColumns:

@@ -62,6 +62,21 @@ def locked(path: Path, if_locked: IfLocked, command: str) -> Iterator[None]:
         yield
 
 
+def held_by(config: Config) -> str:
+    """Who holds the output, as the kernel tells it: the lock is not touched. Empty: nobody, or a system that does not tell."""
+    path = lock_file(config)
+    try:
+        mark = f":{path.stat().st_ino}"
+        held = any("FLOCK" in words and any(word.endswith(mark) for word in words) for words in _locks())
+    except OSError:
+        return ""
+    return _holder(path) if held else ""
+
+
+def _locks() -> Iterator[list[str]]:
+    yield from (line.split() for line in Path("/proc/locks").read_text().splitlines())
+
+
 def _holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())

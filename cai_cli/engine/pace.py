@@ -106,6 +106,16 @@ class Pace:
         wait_s = self.backoff_s(self._limited) if after_s is None else after_s
         self.opens_at = max(self.opens_at, now + wait_s)
 
+    @property
+    def failing_s(self) -> float | None:
+        """Seconds since the first failure that no success followed; None where requests are answered."""
+        return None if self.failing_since is None else self.clock.now() - self.failing_since
+
+    @property
+    def closed_s(self) -> float:
+        """Seconds until the gate that a 429 closed opens again."""
+        return max(0.0, self.opens_at - self.clock.now())
+
     def _spend(self, cost: int) -> None:
         self.allowance = max(0, self.allowance - cost)
         if self.allowance == 0 and self.outage_since is None:

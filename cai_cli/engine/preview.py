@@ -9,11 +9,9 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai_cli.config import Config
@@ -21,6 +19,7 @@ from cai_cli.engine import expand, plan, versions
 from cai_cli.engine.feed import Feed, Unit, from_version
 from cai_cli.engine.ledger import found_in, key_of, reading
 from cai_cli.engine.plan import Step
+from cai_cli.engine.retries import Retries
 from cai_cli.engine.rows import Program
 from cai_cli.engine.versions import Version
 from cai_cli.errors import Exit, Fix
@@ -70,11 +69,11 @@ def preview(config: Config, stage: str, wanted: str | None) -> Preview:
     rest on given replies only are shown, if there are any; else those of the row's first visit to the stage.
     Raises: Fix: no such stage or row, or nothing is asked about it; Fatal: the ledger cannot be read
     """
-    name = _stage_named(stage)
+    name = asking_stage(stage)
     (step,) = plan.steps_of(config, [name])
     best: list[_Asked] = []
     failures: list[Fix] = []
-    with _given(config.state_path / "ledger.sqlite") as known:
+    with _given(config) as known:
         for open_place in _places(config, step):
             try:
                 place = open_place()
@@ -90,7 +89,8 @@ def preview(config: Config, stage: str, wanted: str | None) -> Preview:
     return Preview(questions=_distinct(best), rests_on=_stand_ins(best[0].assumed))
 
 
-def _stage_named(stage: str) -> str:
+def asking_stage(stage: str) -> str:
+    """The name of a stage that asks a model, written with dashes or without. Raises: Fix: there is none of that name"""
     name = stage.replace("_", "-")
     names = [one for one in plan.stage_names() if one not in plan.table_names()]
     if name in names:
@@ -163,31 +163,32 @@ def _found(place: _Place, name: str, wanted: str | None, known: Known) -> list[_
     """What the stage asks about the row, at least one request. Raises: Fix: no such row, or nothing is asked about it"""
     others: list[str] = []
     looked_at = 0
-    for rows in _candidates(place.feed, wanted):
+    for rows in candidates(place.feed, wanted):
         looked_at += 1
         asked = list(_played(place.program(rows), known))
         mine = list(dict.fromkeys(one.request.row for one in asked if one.request.stage == name))
-        first = mine[:1] if wanted is None or wanted in {_prompt_id(row) for row in rows} else [wanted]
+        first = mine[:1] if wanted is None or wanted in {prompt_id_of(row) for row in rows} else [wanted]
         if first and (found := _of_row(asked, name, first[0])):
             return found
         others += mine
     raise _nothing(name, wanted, looked_at, others)
 
 
-def _candidates(feed: Feed, wanted: str | None) -> Iterator[Sequence[Any]]:
-    """The rows of each prompt that may be the one, prompt by prompt."""
+def candidates(feed: Feed, wanted: str | None) -> Iterator[Sequence[Any]]:
+    """The rows of each prompt that may be the one with this id, or may become it, prompt by prompt; None: of the first ones."""
     if wanted is None:
         return (unit.rows for unit in itertools.islice(feed.units(), LOOKED_AT))
     return (unit.rows for unit in feed.units() if any(_may_become(row, wanted) for row in unit.rows))
 
 
-def _prompt_id(row: Any) -> str:
+def prompt_id_of(row: Any) -> str:
+    """The prompt that a row belongs to; of a prompt its own id."""
     return str(getattr(row, "prompt_id", row.id))
 
 
 def _may_become(row: Any, wanted: str) -> bool:
     """Whether the id is the row's, its prompt's, or of a row that is made of it: PROMPT-0, PROMPT-0-1."""
-    return wanted in (row.id, _prompt_id(row)) or wanted.startswith(f"{_prompt_id(row)}-")
+    return wanted in (row.id, prompt_id_of(row)) or wanted.startswith(f"{prompt_id_of(row)}-")
 
 
 def _nothing(name: str, wanted: str | None, looked_at: int, others: Sequence[str]) -> Fix:
@@ -219,17 +220,18 @@ def _stand_in(request: Request) -> Reply:
 
 def _of_row(asked: Sequence[_Asked], name: str, row: str) -> list[_Asked]:
     """What a stage asks about a row: all that rests on given replies only, else what it asks at the first visit."""
-    mine = [one for one in asked if one.request.stage == name and _is_about(one.request, row)]
+    mine = [one for one in asked if one.request.stage == name and about(row, one.request.row)]
     if given := [one for one in mine if not one.assumed]:
         return given
     since = itertools.dropwhile(lambda one: one not in mine, asked)
-    visit = itertools.takewhile(lambda one: one.request.stage == name or not _is_about(one.request, row), since)
+    visit = itertools.takewhile(lambda one: one.request.stage == name or not about(row, one.request.row), since)
     return [one for one in visit if one in mine]
 
 
-def _is_about(request: Request, row: str) -> bool:
+def about(wanted: str, row: str) -> bool:
+    """Whether a question in the name of a row is about the wanted one."""
     # A revision and what it revises are compared under a name of their own, round by round.
-    return request.row == row or request.row.startswith(f"{row}-round-")
+    return row == wanted or row.startswith(f"{wanted}-round-")
 
 
 def _distinct(asked: Iterable[_Asked]) -> tuple[Question, ...]:
@@ -247,18 +249,15 @@ def _distinct(asked: Iterable[_Asked]) -> tuple[Question, ...]:
 
 
 @contextmanager
-def _given(path: Path) -> Iterator[Known]:
-    """The ledger's replies, read without touching it. Raises: Fatal"""
+def _given(config: Config) -> Iterator[Known]:
+    """The ledger's replies to questions as they were put last, read without touching it. Raises: Fatal"""
+    path, retries = config.state_path / "ledger.sqlite", Retries.of(config.output_path)
     if not path.exists():
         yield _nobody_said
         return
     with reading(path) as db:
-        yield functools.partial(_reply, db)
+        yield lambda request: found_in(db, key_of(retries.asked(request)))
 
 
 def _nobody_said(_: Request) -> None:
     """No ledger, no reply."""
-
-
-def _reply(db: sqlite3.Connection, request: Request) -> Outcome | None:
-    return found_in(db, key_of(request))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ from cai_cli.engine.files import STDIN
 from cai_cli.engine.lock import IfLocked, lock_files, locked
 from cai_cli.engine.plan import Step, feed_of, nothing_left, pairs_feed, program_of, shapes, steps_of, table_names
 from cai_cli.engine.publish import Publisher, lineages, make_latest
+from cai_cli.engine.retries import Retries
 from cai_cli.engine.runs import RunLog
 from cai_cli.engine.session import Session, Watch, stage_facts
 from cai_cli.engine.shards import Layout, Staging
@@ -57,6 +58,7 @@ class Summary:
     error: Fatal | None = None
     report: dict[str, Any] | None = None  # _bias.json
     diversity: dict[str, Any] | None = None  # _diversity.json
+    retried: dict[str, Any] | None = None  # rows that were asked again, and what became of them
     warnings: list[str] = field(default_factory=list)
     pruned: list[Path] = field(default_factory=list)
 
@@ -67,22 +69,29 @@ def execute(config: Config, names: Sequence[str], options: Options, watch: Watch
     Raises: Fix, before anything is asked; Held; bugs. Other stops come back in the summary.
     """
     steps = steps_of(config, names)
-    state = config.state_path
-    disk.probe(state, 0o700)
-    disk.refuse_network_filesystem(state)
+    chosen = kind or (VersionRun if options.stream is None else _StreamRun)
+    with held(config, options):
+        return begun(config, options, lambda log: chosen(config, steps, options, watch, log))
+
+
+@contextmanager
+def held(config: Config, options: Options) -> Iterator[None]:
+    """Check that the folders can be written, and hold the output's locks, but for a stream. Raises: Fix, Held"""
+    disk.probe(config.state_path, 0o700)
+    disk.refuse_network_filesystem(config.state_path)
     with ExitStack() as stack:
         if options.stream is None:
             disk.probe(config.output_path)
             for lock in lock_files(config):
                 stack.enter_context(locked(lock, options.if_locked, options.command))
-        log = RunLog.begin(state, options.command, str(config.path), str(config.output_path.resolve()))
-        kind = kind or (_VersionRun if options.stream is None else _StreamRun)
-        run = kind(config, steps, options, watch, log)
-        return _logged(run, log)
+        yield
 
 
-def _logged(run: Run, log: RunLog) -> Summary:
+def begun(config: Config, options: Options, make: Callable[[RunLog], Run]) -> Summary:
+    """Do a run, and keep a log of it; its locks are held. Raises: as `execute` does"""
+    log = RunLog.begin(config.state_path, options.command, str(config.path), str(config.output_path.resolve()))
     try:
+        run = make(log)
         run.run()
     except BaseException as error:
         log.update(**_said(error))
@@ -115,6 +124,7 @@ class Run:
         self.steps = steps
         self.row_wise = [step for step in steps if step.name not in table_names()]
         self.table = next((step for step in steps if step.name in table_names()), None)
+        self.retries = Retries.of(config.output_path)
         self.summary = Summary()
 
     def run(self) -> None:
@@ -139,7 +149,8 @@ class Run:
         sink.progress.reject(self.row_wise[0].name, feed.rejects)
         if isinstance(sink, StreamSink):
             sink.keep(feed.rejects)
-        ended = Session(self.config, self.log, self.watch).drive(feed, program_of(self.row_wise), models, sink)
+        program = self.retries.program(program_of(self.row_wise))
+        ended = Session(self.config, self.log, self.watch).drive(feed, program, models, sink)
         snapshot, summary = ended.snapshot, self.summary
         summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, snapshot.asker.in_flight
         summary.done = feed.prompts if ended.whole else snapshot.progress.prompts
@@ -160,13 +171,13 @@ class Run:
                 self.summary.exit = Exit.REJECTS
 
 
-class _VersionRun(Run):
+class VersionRun(Run):
     """Writes versions: staged partition by partition, published when whole."""
 
     def run(self) -> None:
         feed = self.feed()
         self.layout = Layout(feed.shards, self.config.split.test, self.config.shards.compression)
-        self.lineages = lineages(self.steps, feed, self.layout)
+        self.lineages = lineages(self.steps, feed, self.layout, self.retries.digests())
         found = self._published()
         self.summary.done = feed.prompts
         if not found and nothing_left(self.steps, feed):

@@ -13,6 +13,9 @@ import orjson
 
 from cai_cli.engine.disk import FULL, write_durably
 
+# What is known of a run that goes on, and of one that was killed as it last was; an end leaves nothing of it to tell.
+MOMENTARY = ("per_s", "dollars_in_all", "writing", "slots", "servers", "oldest", "held", "stopping")
+
 
 @dataclass
 class RunLog:
@@ -31,7 +34,9 @@ class RunLog:
         facts = {
             "run": run,
             "pid": os.getpid(),
+            "born": _stat(os.getpid(), _BORN),
             "command": command,
+            "folder": str(Path.cwd()),
             "config": config,
             "output": output,
             "started": time.time(),
@@ -55,6 +60,8 @@ class RunLog:
                 raise
 
     def end(self, state: str, exit_code: int) -> None:
+        for name in MOMENTARY:
+            self.facts.pop(name, None)
         self.update(ended=time.time(), state=state, exit=exit_code)
 
 
@@ -67,16 +74,29 @@ def all_of(state: Path, output: Path) -> Iterator[dict[str, Any]]:
             continue
         if facts["output"] != str(output.resolve()):
             continue  # several outputs may share a state folder
-        if facts["state"] == "running" and not _alive(facts["pid"]):
+        if facts["state"] == "running" and not _alive(facts["pid"], facts.get("born", "")):
             facts["state"] = "killed"
+        facts["suspended"] = facts["state"] == "running" and _stat(facts["pid"], _STATE) in ("T", "t")
         yield facts
 
 
-def _alive(pid: int) -> bool:
+def _alive(pid: int, born: str) -> bool:
+    """Whether the process that began a run is there; another one may have its number by now."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass  # it belongs to someone else
+    return not born or _stat(pid, _BORN) in (born, "")
+
+
+_STATE, _BORN = 0, 19  # of /proc/PID/stat, after the name: running, stopped...; when it began, in the kernel's own count
+
+
+def _stat(pid: int, field: int) -> str:
+    """What the kernel says of a process; empty where it does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[field]
+    except (OSError, IndexError):
+        return ""

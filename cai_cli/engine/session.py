@@ -19,9 +19,12 @@ from cai_cli.engine.ledger import Ledger
 from cai_cli.engine.pace import AUTO_MOST, Pace
 from cai_cli.engine.rows import Program, Rows
 from cai_cli.engine.runs import RunLog
+from cai_cli.engine.servers import asked, held, oldest, servers
 from cai_cli.engine.sinks import Progress, ShardSink, Sink
+from cai_cli.engine.speed import Speed
 from cai_cli.errors import Exit, Fatal
 from cai_cli.flow import Model
+from cai_cli.reports.quantities import unpriced
 
 LOG_EVERY_S, LATER_LOG_EVERY_S, LATER_S = 1.0, 5.0, 60.0
 
@@ -36,10 +39,16 @@ class Snapshot:
     asker: Asker
     patience: Patience = field(default_factory=Patience)  # says when the run waits for the disk
     started: float = field(default_factory=time.monotonic)
+    speed: Speed = field(default_factory=Speed)
+    before_usd: float = 0.0  # of the budget, gone before this run began
 
     @property
     def stages(self) -> Sequence[str]:
         return tuple(self.models)
+
+    @property
+    def asked(self) -> Sequence[Model]:
+        return [model for models in self.models.values() for model in models]
 
 
 class Watch(Protocol):
@@ -79,7 +88,11 @@ class Session:
         path, job = self.config.state_path / "ledger.sqlite", str(self.config.output_path.resolve())
         ledger = Ledger(path, self.log.run, job, sink.patience)
         asker = Asker(ledger, Budget(ledger, self.config.limits.budget_usd), self._pace_for, providers.connect, self.clock)
-        snapshot = Snapshot(models=models, prompts=feed.prompts, progress=sink.progress, asker=asker, patience=sink.patience)
+        snapshot = Snapshot(
+            models=models, prompts=feed.prompts, progress=sink.progress, asker=asker, patience=sink.patience,
+            before_usd=sum(ledger.spent()),
+        )  # fmt: skip
+        self.log.update(unpriced=unpriced(models))
         self.watch.begin(snapshot)
         try:
             return await self._watched(Rows(feed, program, asker, sink, self.config.limits.max_abstain_rate), snapshot, sink)
@@ -116,8 +129,9 @@ class Session:
         return self._paces[key]
 
     def _tick(self, snapshot: Snapshot) -> None:
-        self.watch.tick(snapshot)
         now = time.monotonic()
+        snapshot.speed.note(now, snapshot.progress.prompts, snapshot.asker.budget.dollars)
+        self.watch.tick(snapshot)
         if now >= self._log_at:
             self._log_at = now + (LOG_EVERY_S if now - snapshot.started < LATER_S else LATER_LOG_EVERY_S)
             with contextlib.suppress(OSError):  # a full disk: the ledger waits for room, the log can do without a line
@@ -125,11 +139,17 @@ class Session:
 
 
 def facts(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as the run's log keeps it."""
-    progress, asker = snapshot.progress, snapshot.asker
+    """A snapshot as displays take it and as the run's log keeps it. What only holds for the moment: `engine.runs.MOMENTARY`."""
+    progress, asker, budget = snapshot.progress, snapshot.asker, snapshot.asker.budget
+    paces = [pace for pace, _ in asked(asker, snapshot.asked)]
+    writing = max(0, asker.in_flight - sum(pace.in_flight for pace in paces))
     return {
-        "prompts": snapshot.prompts, "done": progress.prompts, "in_flight": asker.in_flight, "dollars": asker.budget.dollars,
+        "prompts": snapshot.prompts, "done": progress.prompts, "in_flight": asker.in_flight, "dollars": budget.dollars,
         "trouble": dict(asker.trouble), "stages": {stage: stage_facts(snapshot, stage) for stage in snapshot.stages},
+        "budget_usd": budget.cap_usd, "budget_gone_usd": snapshot.before_usd + budget.dollars, "per_s": snapshot.speed.per_s,
+        "dollars_in_all": snapshot.speed.in_all(snapshot.prompts, asker.in_flight), "writing": writing,
+        "slots": sum(int(pace.slots) for pace in paces) if paces else None, "servers": servers(asker, snapshot.asked),
+        "oldest": oldest(asker), "held": snapshot.patience.reason or held(asker, snapshot.asked), "stopping": asker.stopping,
     }  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def conversation(row: Row, column: str | None) -> Turns:
     Rejects: missing_column, wrong_type, system_in_messages, empty_prompt, ends_with_assistant, no_assistant_turn
     """
     name = column or ("messages" if isinstance(row.get("messages"), list) else "prompt")
-    if name not in row and not column and _is_transcript(row.get("chosen"), row.get("rejected")):
+    if name not in row and not column and is_transcript(row):
         return _answerable(_last_answer(_transcript(row["chosen"]))[0])
     if name not in row:
         raise Reject("missing_column", missing(name, row) if column else missing("prompt", row, "messages"))
@@ -68,6 +68,11 @@ def _answerable(turns: Turns) -> Turns:
     if not turns or not turns[-1].content.strip():
         raise Reject("empty_prompt", "there is no text to answer")
     return turns
+
+
+def is_transcript(row: Row) -> bool:
+    """Whether a row is two hh-rlhf transcripts, whose prompt stands in them."""
+    return _is_transcript(row.get("chosen"), row.get("rejected"))
 
 
 def _is_transcript(*texts: Any) -> bool:

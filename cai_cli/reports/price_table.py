@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cai_cli.reports import quantities as say
+from cai_cli.reports.tabular import tabular
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,18 +14,14 @@ if TYPE_CHECKING:
 
 def price_table(found: Mapping[str, Any]) -> Table:
     """A row a stage, and their sum. `found`: as `--dry-run --json` gives it."""
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("stage", no_wrap=True)
-    for name in ("calls", "input tokens", "output at most", "dollars at most"):
-        table.add_column(name, justify="right", no_wrap=True)
     stages = found["stages"]
-    for name, one in stages.items():
-        table.add_row(name, *_cells(one))
     total = {key: sum(one[key] for one in stages.values()) for key in ("calls", "tokens_in", "tokens_out_at_most")}
-    table.add_row("all", *_cells({**total, "dollars_at_most": found["dollars_at_most"]}), style="bold")
-    return table
+    last = ["all", *_cells({**total, "dollars_at_most": found["dollars_at_most"]})]
+    rows = [[Text(cell) for cell in (name, *_cells(one))] for name, one in stages.items()]
+    head = ("stage", "calls", "input tokens", "output at most", "dollars at most")
+    return tabular(head, [*rows, [Text(cell, "bold") for cell in last]], right=head[1:])
 
 
 def _cells(one: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cai_cli.reports import quantities as say
+from cai_cli.reports.tabular import tabular
 from cai_cli.visible import on_one_line
 
 if TYPE_CHECKING:
@@ -16,23 +17,23 @@ NAME_WIDTH = 9
 _NUMBERS = ("rows", "requests", "replayed", "rejected", "filtered")
 
 
+def any_work(stages: Stages) -> bool:
+    """Whether anything came of it: a row, a reject, a reply; a run that was stopped before has a table of zeros to show."""
+    return any(one[key] for one in stages.values() for key in _NUMBERS if key in one)
+
+
 def made_table(stages: Stages) -> Table:
     """A row a stage: its version, what became rows, what did not, what was asked."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     versioned = any(one["version"] for one in stages.values())
-    for name in ("stage", "version") if versioned else ("stage",):
-        table.add_column(name, no_wrap=True)
     keys = [key for key in _NUMBERS if any(key in one for one in stages.values())]
-    for key in keys:
-        table.add_column(key, justify="right", no_wrap=True)
+    rows: list[list[str | int | Text]] = []
     for name, one in stages.items():
         numbers = {key: sum(one[key].values()) if isinstance(one[key], Mapping) else one[key] for key in keys}
         cells = [Text(f"{number:,}", "yellow" if key == "rejected" and number else "") for key, number in numbers.items()]
-        table.add_row(name, *([one["version"] or "-"] if versioned else []), *cells)
-    return table
+        rows.append([name, *([one["version"] or "-"] if versioned else []), *cells])
+    return tabular(("stage", *(["version"] if versioned else []), *keys), rows, right=keys)
 
 
 def lost(stages: Stages) -> Iterator[tuple[str, str]]:
@@ -55,14 +56,14 @@ def spent(stages: Stages, dollars: float, unpriced: Mapping[str, str]) -> Iterat
         yield "price", f"unknown for {', '.join(unknown)}; {how}"
 
 
-def named(lines: Iterable[tuple[str, str]]) -> Table:
-    """Lines with a name before each; what is longer than the terminal goes on under its beginning."""
+def named(lines: Iterable[tuple[str, str]], width: int | None = None) -> Table:
+    """Lines with a name before each; what is longer than `width`, or the terminal, goes on under its beginning."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(width=NAME_WIDTH)
-    table.add_column(overflow="fold")
+    table.add_column(width=NAME_WIDTH, style="dim")
+    table.add_column(overflow="fold", max_width=None if width is None else max(1, width - NAME_WIDTH - 1))
     for name, text in lines:
         table.add_row(name, Text(on_one_line(text)))
     return table

@@ -5,11 +5,13 @@ Every text of a model, a file or a user goes through `visible` and into a Text: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cai_cli.records import Chain, Critique, Expanded, Pair, Preference, Rejected, Round, Sample, Score, Scored, Turn, Vote
-from cai_cli.reports.word_diff import word_diff
+from cai_cli.reports.quantities import reasons
+from cai_cli.reports.tabular import tabular
+from cai_cli.reports.word_diff import side_by_side, word_diff
 from cai_cli.visible import on_one_line, visible
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     Story = Iterator[RenderableType]
 
 INDENT = 4  # columns
+PROSE = 100  # columns of text, at most
+WIDE = 160  # columns from which a revision stands beside what it revises
 
 
 def heading(title: str) -> RenderableType:
@@ -28,8 +32,11 @@ def heading(title: str) -> RenderableType:
     return Rule(Text(on_one_line(title), "bold"), align="left", style="dim")
 
 
-def story(row: Sample | Pair | Expanded, marked: bool) -> Story:
-    """All that is known of a row. `marked`: changes are marked by signs, since there is no colour."""
+def story(row: Sample | Pair | Expanded, marked: bool, width: int = PROSE) -> Story:
+    """All that is known of a row.
+
+    Takes: `marked`: changes are marked by signs, since there is no colour; `width`: columns of the terminal
+    """
     if isinstance(row, Expanded):
         yield from _expanded(row)
         return
@@ -37,7 +44,7 @@ def story(row: Sample | Pair | Expanded, marked: bool) -> Story:
     if isinstance(row, Pair):
         yield from _pair(row)
     elif isinstance(row, Chain):
-        yield from _chain(row, marked)
+        yield from _chain(row, marked, width)
     else:
         yield from _sample(row)
 
@@ -49,11 +56,12 @@ def _label(text: str, note: str = "", style: str = "bold cyan") -> RenderableTyp
 
 
 def _block(text: str | RenderableType, below: int = 1) -> RenderableType:
+    from rich.constrain import Constrain
     from rich.padding import Padding
     from rich.text import Text
 
     inner = Text(visible(text), overflow="fold") if isinstance(text, str) else text
-    return Padding(inner, (0, 0, below, INDENT), expand=False)
+    return Padding(Constrain(inner, PROSE), (0, 0, below, INDENT), expand=False)
 
 
 def _asked(row: Sample | Pair) -> Story:
@@ -95,21 +103,19 @@ def _sample(row: Sample, text: str | None = None, name: str = "response") -> Sto
         yield from _scores(row.scores, _numbers(composite=row.composite))
 
 
-def _chain(row: Chain, marked: bool) -> Story:
+def _chain(row: Chain, marked: bool, width: int) -> Story:
     yield from _sample(row, row.initial_response, "initial response")
     current = row.initial_response
     for number in row.rounds:
-        yield from _round(number, current, marked)
+        yield from _round(number, current, marked, width)
         current = number.revision if number.accepted else current
     if row.stopped_by:
         yield _label("stopped by", row.stopped_by)
         yield ""
 
 
-def _round(one: Round, current: str, marked: bool) -> Story:
-    from rich.text import Text
-
-    yield _label(f"round {one.round}", _numbers(severity=one.severity, quality=one.quality), "bold magenta")
+def _round(one: Round, current: str, marked: bool, width: int) -> Story:
+    yield _label(f"round {one.round}", _numbers(severity=one.severity, quality=one.quality), "bold cyan")
     yield from _scores(one.scores)
     for critique in one.critiques:
         yield from _critique(critique)
@@ -118,14 +124,40 @@ def _round(one: Round, current: str, marked: bool) -> Story:
     elif not one.revision:
         yield _label("not revised", style="cyan")
     else:
-        yield _label("revision" if one.accepted else "revision, not accepted", style="cyan")
-        same = one.revision.strip() == current.strip()
-        yield _block(Text("(unchanged)", "dim") if same else word_diff(visible(current), visible(one.revision), marked))
+        yield from _revision(one, current, marked, width)
         if one.votes:
             yield _label("votes", "a: the text before, b: the revision", "cyan")
             yield _block(vote_table(one.votes))
         return
     yield ""
+
+
+def _revision(one: Round, current: str, marked: bool, width: int) -> Story:
+    from rich.text import Text
+
+    name, before, after = "revision" if one.accepted else "revision, not accepted", visible(current), visible(one.revision)
+    if before.strip() == after.strip():
+        yield _label(name, style="cyan")
+        yield _block(Text("(unchanged)", "dim"))
+    elif width >= WIDE:
+        yield _beside(name, before, after, marked, width)
+    else:
+        yield _label(name, style="cyan")
+        yield _block(word_diff(before, after, marked))
+
+
+def _beside(name: str, before: str, after: str, marked: bool, width: int) -> RenderableType:
+    """The text before and the revision in two columns; what one has and the other has not is marked in each."""
+    from rich.padding import Padding
+    from rich.table import Table
+
+    column = min(PROSE, (width - INDENT - 4) // 2)
+    table = Table(box=None, pad_edge=False, padding=(0, 4, 0, 0), header_style="cyan")
+    for title in ("the text before", name):
+        table.add_column(title, width=column, overflow="fold")
+    for left, right in side_by_side(before, after, marked):
+        table.add_row(left, right)
+    return Padding(table, (0, 0, 1, INDENT), expand=False)
 
 
 def _critique(one: Critique) -> Story:
@@ -174,21 +206,11 @@ def _pair(row: Pair) -> Story:
 
 def vote_table(votes: Sequence[Vote]) -> Table:
     """A row a labeler, criterion and draw; a column for either order."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("labeler", overflow="fold")
-    table.add_column("criterion", overflow="fold")
-    for name in ("a shown first", "b shown first"):
-        table.add_column(name, no_wrap=True)
     cells: dict[tuple[str, str, int], dict[str, str]] = {}
     for vote in votes:
         cells.setdefault((vote.labeler, vote.principle, vote.draw), {})[vote.order] = _vote(vote)
-    for (labeler, principle, _), said in cells.items():
-        texts = [Text(on_one_line(text)) for text in (labeler, principle, said.get("ab", "-"), said.get("ba", "-"))]
-        table.add_row(*texts)
-    return table
+    rows = [(labeler, principle, said.get("ab", "-"), said.get("ba", "-")) for (labeler, principle, _), said in cells.items()]
+    return tabular(("labeler", "criterion", "a shown first", "b shown first"), rows, fold="criterion")
 
 
 def _vote(vote: Vote) -> str:
@@ -225,7 +247,27 @@ def _verdict(row: Pair) -> str:
 
 
 def reject_story(row: Rejected) -> Story:
+    """Why one row ended, and where."""
     yield _label(row.id or "(no id)", f"{row.stage}: {row.reason}", "bold yellow")
     lines = [line for line in (row.detail, f"at {row.where}" if row.where else "") if line]
     if lines:
         yield _block("\n".join(lines), below=0)
+
+
+def reject_table(rows: Sequence[Rejected], width: int) -> Story:
+    """Rejects as a table; where their ids leave no room for it, one under the other."""
+    if max((len(row.id) for row in rows), default=0) > width // 3:
+        for row in rows:
+            yield from reject_story(row)
+        return
+    from rich.constrain import Constrain
+
+    body = [(row.id or "-", row.stage, row.reason, "; ".join(filter(None, (row.where, row.detail)))) for row in rows]
+    yield Constrain(tabular(("id", "stage", "reason", "detail"), body, fold="detail"), max(width // 2, PROSE + 2 * INDENT))
+
+
+def reject_counts(counts: Mapping[str, int], shown: int) -> str:
+    """A line under the table: how many there are, by reason."""
+    every = sum(counts.values())
+    of = f"{shown:,} of {every:,} rejects shown" if shown < every else f"{every:,} rejected"
+    return f"{of}: {reasons(counts)}"

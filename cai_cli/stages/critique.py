@@ -113,7 +113,8 @@ class Critique:
         nonce = prompts.nonce((conversation, chain.response), self.seed, chain.id, "critique", number)
         turns = (*self._worked(), Turn(role="user", content=self._fill(chain.messages, chain.response, principle, nonce)))
         schema = _SCHEMA if self.template.reply == "json" else None
-        return Request(model=self.model, messages=turns, schema=schema, stage="critique", row=chain.id)
+        about: dict[str, str | int] = {"round": number, "principle": principle.name}
+        return Request(model=self.model, messages=turns, schema=schema, stage="critique", row=chain.id, about=about)
 
     def _fill(self, messages: Sequence[Turn], response: str, principle: Principle, nonce: str) -> str:
         return self.template.fill(

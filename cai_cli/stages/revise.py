@@ -170,7 +170,8 @@ class Revise:
         fixed = (self.seed, chain.id, "revise", opened.round)
         asked, nonce = self._fill(chain.messages, chain.response, texts, requests, fixed)
         turns = (*self._worked(), Turn(role="user", content=asked))
-        return Request(model=self.model, messages=turns, stage="revise", row=chain.id), nonce
+        about = {"round": opened.round}
+        return Request(model=self.model, messages=turns, stage="revise", row=chain.id, about=about), nonce
 
     def _fill(
         self, messages: Sequence[Turn], response: str, critiques: Sequence[str], requests: Sequence[str], key: Sequence[object]

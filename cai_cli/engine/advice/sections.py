@@ -1,0 +1,129 @@
+"""Advice on how stages are set, each from a figure of the literature or of our own measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cai_cli import oversights
+from cai_cli.engine.advice.look import Advice, Look
+from cai_cli.engine.disk import refuse_network_filesystem
+from cai_cli.errors import Fix
+
+MOST_ROUNDS = 4  # of the paper: harmlessness still rises through the fourth
+MANY_VOTES = 8
+MANY_EXEMPLARS = 8
+WORTH_PAIRS = 100  # below: the error of position bias is above .035 with probabilities, .22 with bare votes
+
+
+def advice(look: Look) -> Iterator[Advice]:
+    if not look.config.sections:
+        what, why = "there is no stage section, so there is nothing to run", ""
+        yield Advice(path=(), what=what, why=why, write="add one, such as: generate: {samples: 2}")
+    for part in (_labels, _votes, _pairs, _debias, _rounds, _constitution, _split, _place):
+        yield from part(look)
+
+
+def _labels(look: Look) -> Iterator[Advice]:
+    settings, held = look.settings("label-pairs"), look.settings("debias")
+    if settings is None:
+        return
+    clamp = settings.clamp
+    if clamp is not None and held is not None and max(clamp[1], 1 - clamp[0]) <= held.min_confidence:
+        why = f"labels end at {max(clamp[1], 1 - clamp[0]):g}, and debias.min_confidence is {held.min_confidence:g}"
+        what = "it keeps labels from reaching debias.min_confidence, so hardly a row is left"
+        yield Advice(path=("label_pairs", "clamp"), what=what, why=why, write="write debias: {min_confidence: 0.5}")
+    judges = len(look.steps["label-pairs"].models)
+    if settings.orders == "one" and settings.votes == 1 and judges == 1:
+        why = (
+            "position bias stays in every label; a judge picked the same place in both orders for 18% (a large one) to "
+            "56% (a small one) of the pairs (Lee et al. 2023)"
+        )
+        yield Advice(path=("label_pairs", "orders"), what="one vote in one order", why=why, write="write orders: both")
+
+
+def _votes(look: Look) -> Iterator[Advice]:
+    settings = look.settings("label-pairs")
+    if settings is None:
+        return
+    if settings.votes >= MANY_VOTES and settings.reasoning:
+        why = "16 samples of a reasoning judge agreed less with people than one, 72.8 to 76.2% against 78.0% (Lee et al. 2023)"
+        write = "write votes: 1, and add a labeler of another family for the money"
+        yield Advice(path=("label_pairs", "votes"), what=f"{settings.votes} votes by each labeler", why=why, write=write)
+    if settings.exemplars >= MANY_EXEMPLARS:
+        why = "8 agreed less with people than few did, 69.8% against 72.1% on harmlessness (Lee et al. 2023)"
+        yield Advice(
+            path=("label_pairs", "exemplars"), what=f"{settings.exemplars} exemplars", why=why, write="write exemplars: 2"
+        )
+
+
+def _pairs(look: Look) -> Iterator[Advice]:
+    settings, writing = look.settings("label-pairs"), look.settings("generate")
+    if settings is None or settings.pairs == "given" or writing is None:
+        return
+    samples = writing.samples * len(writing.systems)
+    if settings.pairs == "samples" and samples < 2:
+        what, why = "one response to a prompt, and pairs of samples are to be judged", "there is no pair"
+        write = "write samples: 2, or label_pairs: {pairs: initial_vs_revised}"
+        yield Advice(path=("generate", "samples"), what=what, why=why, write=write)
+        return
+    pairs = samples * (samples - 1) // 2 if settings.pairs == "samples" else samples
+    expected = min(pairs, settings.max_pairs or pairs) * (look.seen.rows if look.seen else 0)
+    if look.seen and look.seen.whole and look.paid and look.settings("debias") is not None and 0 < expected < WORTH_PAIRS:
+        why = "at 100 pairs the error of the position bias is .035 log-odds with probabilities and .22 with bare votes, and grows"
+        write = "add prompts or samples before acting on the bias report"
+        yield Advice(path=("debias",), what=f"at most {expected} pairs", why=why, write=write)
+
+
+def _debias(look: Look) -> Iterator[Advice]:
+    settings, judged = look.settings("debias"), look.settings("label-pairs")
+    if settings is None:
+        return
+    if settings.length == "off":
+        why = "judges favour longer texts: corrected for it, win rates of 71 and 73% were 59 and 61% (Lee et al. 2023)"
+        yield Advice(path=("debias", "length"), what="length is not even measured", why=why, write="write length: auto")
+    has_gold = look.config.prompts is not None and look.config.prompts.gold
+    if judged is not None and judged.pairs == "initial_vs_revised" and not has_gold:
+        what = "revisions are judged against first responses, and nothing corrects for length"
+        why = "in 80 to 90% of the published chains the last revision is shorter: a judge that loves length favours the first"
+        write = "compare samples (pairs: samples), or read the length effect in _bias.json before training"
+        yield Advice(path=("label_pairs", "pairs"), what=what, why=why, write=write)
+
+
+def _rounds(look: Look) -> Iterator[Advice]:
+    settings = look.settings("revise")
+    if settings is not None and settings.rounds > MOST_ROUNDS:
+        why = "most harm goes in the first; harmlessness rose through the fourth, while helpfulness fell (Bai et al. 2022)"
+        write = f"write rounds: {MOST_ROUNDS} or fewer; `cai analyze cycles` shows what each one gains"
+        yield Advice(path=("revise", "rounds"), what=f"{settings.rounds} rounds", why=why, write=write)
+
+
+_PART_OF = {"critique": "principles", "revise": "principles", "label-pairs": "preferences"}
+
+
+def _constitution(look: Look) -> Iterator[Advice]:
+    """What a careful reader would say of it, as the stages weigh it: only the parts that they use."""
+    said = dict[str, None]()
+    for name, part in _PART_OF.items():
+        step = look.steps.get(name)
+        if step is None or step.constitution is None or look.config.constitution is None:
+            continue
+        if getattr(step.settings, "principles", 0) or "critique" in step.reads:
+            weighed = step.constitution.weighing(getattr(step.settings, "categories", {}))
+            said |= {what: None for what in oversights.of(weighed) if what.startswith(f"{part}:")}
+    for what in said:
+        write = f"mend it; cai constitution check {look.config.constitution_path()}"
+        yield Advice(path=("constitution",), what=what, why="", write=write)
+
+
+def _split(look: Look) -> Iterator[Advice]:
+    trains = {"generate", "revise", "label-pairs", "debias"} & look.steps.keys()
+    if trains and look.paid and look.config.split.test == 0:
+        what, why = "no prompt is kept for testing", "what is trained on all of them cannot be tested on any"
+        yield Advice(path=("split", "test"), what=what, why=why, write="write split: {test: 0.05}; it holds for every export")
+
+
+def _place(look: Look) -> Iterator[Advice]:
+    try:
+        refuse_network_filesystem(look.config.state_path)
+    except Fix as fix:
+        yield Advice(path=("state",) if look.config.state else ("output",), what=fix.message, why="", write=fix.hint)
