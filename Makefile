@@ -24,6 +24,9 @@ wheel-test: install-dev ## Build the wheel, install it elsewhere, run it from th
 bench: install-dev ## Print what a request costs here: CPU, wall, memory
 	@$(BIN)/python tests/benchmarks/request_cost.py
 
+screenshots: install-dev ## Make docs/screens anew: what every display shows (needs tmux)
+	@$(BIN)/python docs/screenshots.py
+
 lock: ## Write the lock files anew (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --extra zstd --group build \
 	  --custom-compile-command "make lock" -o requirements.lock pyproject.toml
@@ -52,5 +55,5 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 clean: ## Remove .venv, caches and the demo's output
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist data/quickstart
 
-.PHONY: help demo test lint wheel-test bench lock install install-dev clean
+.PHONY: help demo test lint wheel-test bench screenshots lock install install-dev clean
 .DEFAULT_GOAL := help

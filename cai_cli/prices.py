@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import re
 from dataclasses import dataclass, replace
@@ -67,10 +68,25 @@ def price_of(model: Model) -> Price | None:
     return _listed(model.provider, model.name)
 
 
+def dated() -> str:
+    """The day that the price list is of, as YYYY-MM-DD."""
+    return str(_price_list()["dated"])
+
+
+def retires(model: Model) -> datetime.date | None:
+    """The day from which the provider no longer offers a model, where the list knows one."""
+    days: dict[str, datetime.date] = _provider(model.provider).get("retires", {})
+    return days.get(model.name) or days.get(_undated(model.name))
+
+
+def _undated(name: str) -> str:
+    return re.sub(r"-20\d{6}$", "", name)
+
+
 @functools.cache
 def _listed(provider: str, name: str) -> Price | None:
     prices = _provider(provider)
-    said = prices["models"].get(name) or prices["models"].get(re.sub(r"-20\d{6}$", "", name))
+    said = prices["models"].get(name) or prices["models"].get(_undated(name))
     if said is None:
         return None
     bands = tuple(Band(**band) for band in said.get("above", ()))

@@ -25,15 +25,15 @@ R = TypeVar("R")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     role: str  # user | assistant
-    content: str
+    content: str  # its text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """A conversation that ends with the user turn to be answered."""
 
-    id: str
-    messages: tuple[Turn, ...]
+    id: str  # the input's, or a hash of the content
+    messages: tuple[Turn, ...]  # up to and with the user turn to be answered
     kind: str = ""  # harmful | harmless | what the input's column says
     meta: str = "{}"  # the kept input columns, as one JSON string
 
@@ -47,9 +47,9 @@ class Expanded:
     """A prompt that a model wrote after a few others; as an input row it is a prompt like any other."""
 
     id: str  # a hash of its text
-    prompt: str
+    prompt: str  # its text
     kind: str = ""  # of the seeds that were shown
-    topic: str = ""
+    topic: str = ""  # the one that was asked for
     seeds: tuple[str, ...] = ()  # ids of those
     nearest: str = ""  # id of the most similar seed, or prompt before it
     similarity: float | None = None  # to that one: ROUGE-L over words, in [0, 1]
@@ -64,55 +64,55 @@ class Expanded:
 class Sample:
     """One response to a prompt."""
 
-    id: str
-    prompt_id: str
+    id: str  # {prompt_id}-{n}
+    prompt_id: str  # the prompt's id, the same in every stage
     messages: tuple[Turn, ...]  # up to and with the user turn that is answered
     prompt: str  # that turn's text
-    kind: str = ""
-    system: str = ""
-    sample: int = 0
-    response: str = ""
+    kind: str = ""  # harmful | harmless | what the input's column says
+    system: str = ""  # the system prompt it was asked with; empty: none
+    sample: int = 0  # n, from 0
+    response: str = ""  # the text; from critique on the current one
     model: str = ""  # the one that says it answered
-    stop_reason: str = ""
-    refused: bool = False
-    truncated: bool = False
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    meta: str = "{}"
+    stop_reason: str = ""  # as the server gave it
+    refused: bool = False  # the provider refused; the text may be empty
+    truncated: bool = False  # cut off at max_tokens; exports leave it out
+    tokens_in: int | None = None  # of the request, cached ones too
+    tokens_out: int | None = None  # of the reply
+    meta: str = "{}"  # the kept input columns, as one JSON string
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
     """One verdict of a labeler, in candidate coordinates whatever was shown first."""
 
-    labeler: str
-    principle: str = ""
+    labeler: str  # who judged
+    principle: str = ""  # the criterion's name
     order: str = "ab"  # ab | ba: which candidate was shown first
-    draw: int = 0
+    draw: int = 0  # which of several votes on one question, from 0
     verdict: str = "abstain"  # a | b | tie | abstain
     p_a: float | None = None  # probability that a is better; 0, .5 or 1 where only a verdict was given; null: abstained
     confidence: float | None = None  # in [0, 1]
-    rationale: str = ""
+    rationale: str = ""  # what the labeler wrote before its verdict
     labels: tuple[str, ...] = ()  # what the two responses were called, the one shown first at the front
     basis: str = ""  # where p_a comes from: logprobs | stated | words | verdict; empty: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    criterion: str
+    criterion: str  # its name
     score: float | None = None  # 1 to 10
-    rationale: str = ""
+    rationale: str = ""  # why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Critique:
-    principle: str
-    category: str
-    critique: str
+    principle: str  # its name
+    category: str  # the principle's
+    critique: str  # what is wrong, in words
     severity: float | None = None  # in [0, 1]; null: nobody gave one
-    needs_revision: bool = True
-    suggestions: tuple[str, ...] = ()
-    quotes: tuple[str, ...] = ()
+    needs_revision: bool = True  # severity above critique.needs_revision_above, or no severity
+    suggestions: tuple[str, ...] = ()  # what to change
+    quotes: tuple[str, ...] = ()  # words of the response that it is about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +120,11 @@ class Round:
     """A critique and what came of it. Open until it is known whether a revision was accepted."""
 
     round: int  # from 1
-    critiques: tuple[Critique, ...]
+    critiques: tuple[Critique, ...]  # one a principle
     severity: float | None = None  # the maximum over the critiques, in [0, 1]
     primary_issues: tuple[str, ...] = ()  # principles whose severity is above .5
     quality: float | None = None  # in [0, 1], 1 is best
-    revision: str = ""
+    revision: str = ""  # the new text; empty while the round is open, or where none was needed
     accepted: bool | None = None  # null: the round is open
     stripped: str = ""  # what was taken off the reviser's reply: lines that announce it, notes on it
     scores: tuple[Score, ...] = ()  # of the text that was critiqued, where the config asks for scores per round
@@ -139,10 +139,10 @@ class Round:
 class Chain(Sample):
     """A sample on its way through rounds of critique and revision. `response` is the current text."""
 
-    initial_response: str = ""
-    initial_truncated: bool = False
+    initial_response: str = ""  # the response before any revision
+    initial_truncated: bool = False  # whether that one was cut off
     stopped_by: str = ""  # empty while it goes on
-    rounds: tuple[Round, ...] = ()
+    rounds: tuple[Round, ...] = ()  # in order
 
     @classmethod
     def begin(cls, sample: Sample) -> Chain:
@@ -173,7 +173,7 @@ class Chain(Sample):
 class Scored(Sample):
     """A sample with its scores. Of a chain, the current response is scored."""
 
-    scores: tuple[Score, ...] = ()
+    scores: tuple[Score, ...] = ()  # one a criterion
     composite: float | None = None  # the weighted mean, 1 to 10
 
 
@@ -181,24 +181,24 @@ class Scored(Sample):
 class Pair:
     """Two responses to one prompt, and what labelers said of them."""
 
-    id: str
-    prompt_id: str
-    messages: tuple[Turn, ...]
-    prompt: str
-    kind: str = ""
-    response_a: str
-    response_b: str
-    source_a: str = ""
-    source_b: str = ""
-    votes: tuple[Vote, ...] = ()
+    id: str  # {prompt_id}-{m}-{n}, by the samples' numbers
+    prompt_id: str  # the prompt's id, the same in every stage
+    messages: tuple[Turn, ...]  # up to and with the user turn that is answered
+    prompt: str  # that turn's text
+    kind: str = ""  # harmful | harmless | what the input's column says
+    response_a: str  # one response
+    response_b: str  # the other
+    source_a: str = ""  # the sample's id, with :initial or :revised where it matters
+    source_b: str = ""  # the same of b
+    votes: tuple[Vote, ...] = ()  # of every labeler, in every order
     p_a: float | None = None  # after aggregation, in [1e-4, 1 - 1e-4]
     preference: str = ""  # a | b | tie
     confidence: float | None = None  # max(p_a, 1 - p_a)
     consistent: bool | None = None  # the same side won in both orders; null: only one order was asked
-    scores_a: tuple[Score, ...] = ()
-    scores_b: tuple[Score, ...] = ()
-    gold: str = ""  # a | b | tie | empty
-    meta: str = "{}"
+    scores_a: tuple[Score, ...] = ()  # of response_a, where the config asks for scores
+    scores_b: tuple[Score, ...] = ()  # the same of b
+    gold: str = ""  # what people said: a | b | tie | empty
+    meta: str = "{}"  # the kept input columns, as one JSON string
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,9 +207,9 @@ class Preference(Pair):
 
     p_a_raw: float | None = None  # mean of the votes' p_a
     weight: float | None = None  # |2 p_a - 1|
-    flags: tuple[str, ...] = ()
-    chosen: str = ""
-    rejected: str = ""
+    flags: tuple[str, ...] = ()  # what is to be known of the label: inconsistent, one_order, shifted, votes_only, ...
+    chosen: str = ""  # the better text
+    rejected: str = ""  # the other
     margin: float | None = None  # log-odds of the chosen
 
 
@@ -217,11 +217,11 @@ class Preference(Pair):
 class Rejected:
     """A row that ended: why, where, and what it was until then."""
 
-    id: str
-    prompt_id: str
-    stage: str
-    reason: str
-    detail: str = ""
+    id: str  # the row's, where it had one
+    prompt_id: str  # its prompt's
+    stage: str  # where it ended; input: while it was read
+    reason: str  # a word that is counted
+    detail: str = ""  # more, in words
     where: str = ""  # file:line, for input that could not be used
     row: str = ""  # the row so far, as JSON, or the start of the input line
 

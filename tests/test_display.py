@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pty
 import re
 import signal
 import socket
@@ -21,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from outside import Cai
 from rich.console import Console
+from terminals import Screen, on_terminal
 
 from cai_cli import config as configs
 from cai_cli import providers
@@ -209,29 +209,13 @@ def test_a_log_that_nobody_reads_any_more_does_not_stop_the_run(tmp_path: Path) 
     assert (tmp_path / "out" / "debias" / "latest").is_dir()
 
 
-def on_terminal(folder: Path, *args: str, **env: str) -> str:
-    """What `cai` writes to a terminal of 80 columns as its stderr."""
-    master, slave = pty.openpty()
-    settings = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", **env}
-    process = begin(folder, *args, stderr=slave, stdout=subprocess.DEVNULL, env=settings)
-    os.close(slave)
-    shown = b""
-    try:
-        while chunk := os.read(master, 65536):
-            shown += chunk
-    except OSError:  # EIO: the other end is closed
-        pass
-    os.close(master)
-    assert process.wait(60) == 0
-    return shown.decode()
-
-
 def test_the_live_table_vanishes_before_the_summary(tmp_path: Path) -> None:
     write_config(tmp_path, "{latency_ms: 60}", prompts=4)
-    shown = on_terminal(tmp_path, "run", "c.yaml", NO_COLOR="1")
+    code, shown = on_terminal(tmp_path, "run", "c.yaml", NO_COLOR="1")
+    assert code == 0
     assert "4 prompts" in shown
     assert "in flight" in shown
-    live, _, after = shown.rpartition("\x1b[2K")  # the last line of the last frame is wiped
+    live, _, after = shown.rpartition("\x1b[J")  # the end of the last frame; it is wiped afterwards
     assert "prompts" in live
     assert after.count("label-pairs") == 1, "the summary's own row, and no frame that stayed"
     assert "written" in after
@@ -240,7 +224,25 @@ def test_the_live_table_vanishes_before_the_summary(tmp_path: Path) -> None:
 
 def test_a_dumb_terminal_gets_lines(tmp_path: Path) -> None:
     write_config(tmp_path, prompts=2)
-    assert "\x1b" not in on_terminal(tmp_path, "generate", "c.yaml", TERM="dumb")
+    assert "\x1b" not in on_terminal(tmp_path, "generate", "c.yaml", TERM="dumb")[1]
+
+
+def test_lines_can_be_asked_for_on_any_terminal(tmp_path: Path) -> None:
+    write_config(tmp_path, "{latency_ms: 700}", prompts=2)
+    code, shown = on_terminal(tmp_path, "run", "c.yaml", "-v", NO_COLOR="1")
+    assert code == 0
+    assert re.match(r"\d\d:\d\d:\d\d +0% 0/2 prompts \[", shown), "for a screen reader: nothing is drawn over"
+    assert not re.search(r"\x1b\[\d*[AJK]", shown)
+
+
+def test_a_small_terminal_is_not_wrapped_nor_scrolled(tmp_path: Path) -> None:
+    write_config(tmp_path, "{latency_ms: 60}", prompts=4)
+    _, shown = on_terminal(tmp_path, "run", "c.yaml", "--json", columns=40, rows=10, NO_COLOR="1")
+    live = shown[: shown.rindex("\x1b[J")]
+    screen = Screen(40).feed(live)
+    assert screen.wrapped == 0
+    assert len(screen.lines) < 10
+    assert "4 prompts" in live
 
 
 # Around a run: before, while, after.

@@ -1,4 +1,4 @@
-"""A provider and a stage of another package, taken from docs/extending.md, installed and run; and what docs/providers.md says."""
+"""Another package's provider, stage and export, taken from docs/extending.md, installed and run; what docs/providers.md says."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(folder: Path, *arguments: object) -> Done:
 
 def test_the_page_holds_a_package_with_one_of_each() -> None:
     files = dict(FILE.findall(PAGE.read_text("utf-8")))
-    assert files.keys() == {"pyproject.toml", "cai_parrot.py", "cai_shorten.py", "c.yaml"}
+    assert files.keys() == {"pyproject.toml", "cai_parrot.py", "cai_shorten.py", "cai_alpaca.py", "c.yaml"}
 
 
 def test_a_config_names_them_like_any_other(folder: Path) -> None:
@@ -64,6 +64,14 @@ def test_they_run_and_leave_rows_like_any_other(folder: Path) -> None:
     assert {row["model"] for row in made["generate"]} == {"parrot-1"}
     assert (done.stages["generate"]["requests"], done.stages["shorten"]["requests"]) == (2, 1)
     assert [stage for stage, manifest in manifests(folder / "out").items() if unbalanced(manifest)] == []
+
+
+def test_an_export_of_the_package_is_like_any_other(folder: Path) -> None:
+    assert run(folder, "run", "c.yaml", "-q").code == 0
+    done = run(folder, "export", "c.yaml", "--to", "alpaca")
+    assert done.code == 0, done.err
+    rows = rows_of(folder / "out" / "export" / "alpaca" / "latest")
+    assert [(row["instruction"], row["output"]) for row in rows] == list(zip(QUESTIONS, [QUESTIONS[0], SHORTER], strict=True))
 
 
 def test_asked_again_nothing_is_bought_again(folder: Path) -> None:

@@ -132,7 +132,7 @@ def test_nothing_that_exists_is_overwritten_and_then_nothing_is_written_at_all(c
     [
         (["RLMadisonInstructions.json"], "a constitution needs principles, and these files hold preferences only"),
         (["CritiqueRevisionFewShotPrompts.json"], "CritiqueRevisionFewShotPrompts.json: exemplars need a folder of their own"),
-        (["nowhere.json"], "nowhere.json: cannot be read: No such file or directory"),
+        (["nowhere.json"], "there is no file 'nowhere.json'"),
         (
             ["CritiqueRevisionInstructions.json", "CritiqueRevisionInstructions.json"], "two principles are called 'rule0'",
         ),

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from cai_cli import config as configs
 from cai_cli.cli import _signals
+from cai_cli.cli._answer import print_json
 from cai_cli.cli.errors import say
 from cai_cli.cli.summary import command_line, nearest, stream_rejects, without_cap
 from cai_cli.engine import plan
@@ -53,7 +52,7 @@ def execute(
             raise
         say(f"cai: skipped: {held.message}")
         return Exit.OK
-    _tell(config, summary, as_json and not to_stdout, quiet, command)
+    answer(config, summary, as_json and not to_stdout, quiet, command)
     return int(summary.exit)
 
 
@@ -76,9 +75,10 @@ def _check_output(config: configs.Config) -> None:
         raise Fix(f"{nearest(config.output_path)} is a file, and an output is a folder", hint)
 
 
-def _tell(config: configs.Config, summary: Summary, as_json: bool, quiet: bool, command: str) -> None:
+def answer(config: configs.Config, summary: Summary, as_json: bool, quiet: bool, command: str) -> None:
+    """Say what came of a run: on stdout for --json, on stderr for people, and how to go on with `command`."""
     if as_json:
-        sys.stdout.buffer.write(orjson.dumps(_document(summary), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        print_json(_document(summary))
     if not quiet:
         from cai_cli.cli.summary import tell
 
@@ -119,5 +119,6 @@ def _rejects(config: configs.Config, summary: Summary) -> str:
 
 def _document(summary: Summary) -> dict[str, Any]:
     more = {} if summary.diversity is None else {"diversity": summary.diversity}
+    more |= {} if summary.retried is None else {"retried": summary.retried}
     return {"stages": summary.stages, "dollars": round(summary.dollars, 6), "prompts": summary.prompts, "done": summary.done,
             "unchanged": bool(summary.nothing), "exit": int(summary.exit), **more}  # fmt: skip

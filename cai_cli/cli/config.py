@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, cast
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from cai_cli.cli._stage import ConfigFile
+from cai_cli.cli._stage import AsJson, ConfigFile
 
 if TYPE_CHECKING:
     from cai_cli.config import Config
+    from cai_cli.engine.advice.give import Placed
     from cai_cli.engine.plan import Step
     from cai_cli.flow import Model
     from cai_cli.judging import Judge
-    from cai_cli.stages.label_pairs import Settings as LabelPairs
-    from cai_cli.tables.debias import Settings as Debias
 
 HELP = "Check a config, or print the schema that editors use."
 
 CHECK = """Read a config as a run would, and say what it comes to. Every problem is told at once; nothing is asked.
 
+Warnings are what a run allows and its results may suffer from. They change the exit code only with --strict.
+
 \b
 Examples:
   cai config check configs/quickstart.yaml
   cai config check my.yaml --set generate.samples=4
+  cai config check my.yaml --strict && cai run my.yaml
 """
 
 SCHEMA = """The JSON schema of a config, with every stage that is installed.
@@ -45,32 +47,94 @@ app = typer.Typer(
 def check(
     config: ConfigFile,
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one key. Repeatable.")] = [],  # noqa: B006
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 2 where there is a warning.")] = False,
+    json: AsJson = False,
 ) -> None:
+    import datetime
+
     from cai_cli import config as configs
-    from cai_cli.cli._table import aligned
-    from cai_cli.cli.errors import say
     from cai_cli.engine import plan
+    from cai_cli.engine.advice import give
 
     loaded = configs.load(config, set_)
     run = plan.steps_of(loaded, plan.sections_of(loaded))
     alone = [step for name in plan.alone_of(loaded) for step in plan.steps_of(loaded, [name])]
     steps = [*run, *alone]
-    rows = [("stage", "model", "template", "principles"), *map(_row, steps)]
-    typer.echo(aligned([*rows, *((name, "", "", "") for name in _added(loaded, steps))]))
-    for warning in _warnings(loaded, {step.name: step for step in steps}):
-        say(f"warning: {warning}")
-    for note in _notes(loaded, steps, [*run[:1], *alone]):
-        say(f"note: {note}")
-    typer.echo(f"ok: {config}")
+    warnings = list(give.on(loaded, steps, set_, datetime.date.today()))
+    notes = list(_notes(loaded, steps, [*run[:1], *alone]))
+    rows = [*map(_row, steps), *((name, "", "", "") for name in _added(loaded, steps))]
+    refused = strict and bool(warnings)
+    if json:
+        _print_json(str(config), rows, warnings, notes, refused)
+    else:
+        _print(rows, warnings, notes)
+    if refused:
+        _refuse(len(warnings), config)
+    if not json:
+        typer.echo(f"ok: {config}")
+
+
+HEAD = ("stage", "model", "template", "principles")
+Row = tuple[str, str, str, str]
+
+
+def _print(rows: Sequence[Row], warnings: Sequence[Placed], notes: Sequence[str]) -> None:
+    from cai_cli.cli._answer import print_table
+
+    print_table(HEAD, rows, fold="model")
+    for warning in warnings:
+        _say("warning", warning.line())
+    for note in notes:
+        _say("note", note)
+
+
+def _say(kind: str, text: str) -> None:
+    """One line in a log; on a terminal its words stay whole, and go on under their beginning."""
+    import sys
+
+    from cai_cli.cli.errors import say
+    from cai_cli.visible import on_one_line
+
+    if not sys.stderr.isatty():
+        say(f"{kind}: {on_one_line(text)}")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from cai_cli.reports.console import console
+
+    table, out = Table.grid(padding=(0, 1, 0, 0)), console(stderr=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(Text(f"{kind}:", "yellow" if kind == "warning" else ""), Text(on_one_line(text)))
+    out.print(table, width=min(out.width, 100))
+
+
+def _print_json(config: str, rows: Sequence[Row], warnings: Sequence[Placed], notes: Sequence[str], refused: bool) -> None:
+    from cai_cli.cli._answer import print_json
+    from cai_cli.documents import dotted
+
+    told: list[dict[str, Any]] = [
+        {"place": one.place, "key": dotted(one.advice.path), "what": one.advice.what, "why": one.advice.why,
+         "write": one.advice.write} for one in warnings
+    ]  # fmt: skip
+    stages = [dict(zip(HEAD, row, strict=True)) for row in rows]
+    print_json({"config": config, "ok": not refused, "stages": stages, "warnings": told, "notes": list(notes)})
+
+
+def _refuse(count: int, config: Path) -> NoReturn:
+    from cai_cli.errors import Fix
+    from cai_cli.reports.quantities import counted
+
+    raise Fix(f"{config}: {counted(count, 'warning')}, and --strict wants none", "mend what they name, or leave --strict out")
 
 
 @app.command(help=SCHEMA)
 def schema() -> None:
-    import orjson
-
     from cai_cli import config as configs
+    from cai_cli.cli._answer import print_json
 
-    sys.stdout.buffer.write(orjson.dumps(configs.schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    print_json(configs.schema())
 
 
 def _row(step: Step) -> tuple[str, str, str, str]:
@@ -104,33 +168,6 @@ def _added(config: Config, steps: list[Step]) -> list[str]:
     """Sections of stages that other packages add."""
     known = {step.name.replace("-", "_") for step in steps}
     return [name for name in config.sections if name not in known]
-
-
-def _warnings(config: Config, steps: dict[str, Step]) -> Iterator[str]:
-    if not config.sections:
-        yield "there is no stage section, so there is nothing to run; add one, such as: generate: {samples: 2}"
-    if (judging := steps.get("label-pairs")) is not None:
-        settings = cast("LabelPairs", judging.settings)
-        if (held := steps.get("debias")) is not None and _clamped_away(settings, cast("Debias", held.settings)):
-            yield "label_pairs: clamp keeps labels from reaching debias.min_confidence: hardly a row is left; set that to 0.5"
-        if settings.orders == "one" and settings.votes == 1 and len(judging.models) == 1:
-            yield "label_pairs: one vote in one order: position bias stays in every label; better: orders: both"
-        if (writing := steps.get("generate")) is not None and _judges_itself(writing, judging):
-            yield "label_pairs: the only judge is the model that wrote the responses, and models favour their own: add a labeler"
-    paid = any(model.provider != "simulated" for step in steps.values() for model in step.models)
-    if paid and config.limits.budget_usd is None:
-        yield "limits: there is no budget_usd: a run may spend without a cap"
-
-
-def _clamped_away(settings: LabelPairs, debias: Debias) -> bool:
-    """Whether no clamped label is surer than what debias asks for."""
-    return settings.clamp is not None and max(settings.clamp[1], 1 - settings.clamp[0]) <= debias.min_confidence
-
-
-def _judges_itself(writing: Step, judging: Step) -> bool:
-    """The simulated model does not know its own texts, so it cannot favour them."""
-    writers, judges = ({(model.provider, model.name) for model in step.models} for step in (writing, judging))
-    return judges == writers and all(provider != "simulated" for provider, _ in judges)
 
 
 def _notes(config: Config, steps: list[Step], first: list[Step]) -> Iterator[str]:

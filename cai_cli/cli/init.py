@@ -2,102 +2,165 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cai_cli.cli import _init_texts as texts
+from cai_cli.cli._init_texts import yaml as _yaml
+
+if TYPE_CHECKING:
+    from cai_cli.engine.given_file import Given
+
 HELP = """A new folder to start from: a commented config, a constitution, some prompts. Nothing is overwritten.
+
+On a terminal it asks what no option says; --yes takes the defaults.
 
 \b
 Examples:
   cai init my-dataset
   cai init my-dataset --provider anthropic --model claude-opus-5-5
+  cai init red --for red-team --yes
+  cai init mine --prompts questions.csv --constitution safety
+  cai init judged --pairs pairs.jsonl --provider anthropic --budget 20
 """
 
 MODELS = {"simulated": "small-world", "anthropic": "claude-sonnet-5-5"}  # asked where no --model says otherwise
 KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+BUDGET_USD = 5.0
 
-CONFIG = """\
-# A dataset by Constitutional AI and AI feedback.
-#   cai run cai.yaml                                    make it, or go on where it stopped
-#   cai export cai.yaml --to sft --to preference        what trainers take
-# `cai config schema` says all that can stand here, `cai config check cai.yaml` whether what stands here is right.
 
-name: {name}
-seed: 7                                 # what is picked and drawn here; another seed is another dataset
-output: {output}
+class For(StrEnum):
+    """What a folder is for."""
 
-# What responses are held to. The file is yours: change it.
-constitution: constitution.yaml
+    trial = "try"
+    red_team = "red-team"
+    prompts = "prompts"
+    pairs = "pairs"
 
-{model}
 
-# One JSON object a line. kind: harmful, harmless, or the name of the column that says so.
-# For a dataset of the Hub: prompts: {{dataset: OWNER/NAME, split: train, column: prompt}}
-prompts: {{path: prompts.jsonl, column: prompt, kind: kind}}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What was asked for, by options or answers; None: nobody said, so the default holds."""
 
-# Prompts to samples, then rounds of critique and revision. For the revised responses: cai export cai.yaml --to sft
-generate: {{samples: 2}}                  # responses to a prompt
-critique: {{template: general, principles: 1, pick: weighted}}
-revise: {{rounds: 2}}                     # at most; a response without fault is left alone
+    folder: Path
+    what: For | None = None
+    file: Path | None = None
+    column: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    budget_usd: float | None = None
+    constitution: str | None = None
 
-# Which of two samples is better, asked in both orders. For the preferences: cai export cai.yaml --to preference
-# Models favour their own texts. Where a real one writes, let another one judge as well:
-#   labelers: [{{name: main}}, {{name: other, model: {{name: claude-opus-5-5}}}}]
-label_pairs: {{pairs: samples, orders: both}}
-debias: {{min_confidence: 0.6, ties: drop}}
-
-split: {{test: 0.1}}                      # share of the prompts kept for testing
-"""
-
-_SIMULATED = """\
-# The simulated model is built in: free, without a key, and of no use but for trying things out. For the real one, put
-#   model: {{provider: anthropic, name: {anthropic}, max_tokens: 1024}}
-#   limits: {{budget_usd: 5}}
-# here, and its key into the environment: export ANTHROPIC_API_KEY=...
-model: {{provider: simulated, name: {name}}}"""
-
-_REAL = """\
-# Its key comes from the environment. To try things out without one: model: {{provider: simulated, name: {simulated}}}
-model: {{provider: {provider}, name: {name}, max_tokens: 1024}}
-limits: {{budget_usd: 5}}                 # dollars, over all runs; a run stops before it spends more, and can go on"""
 
 app = typer.Typer(
     rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )  # fmt: skip
 
 
 @app.command(help=HELP)
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder, new or there already.", show_default=False)],
-    provider: Annotated[str, typer.Option(metavar="NAME", help="Who is asked: simulated, anthropic, openai ...")] = "simulated",
+    for_: Annotated[For | None, typer.Option("--for", help="What to begin with: a trial, or prompts that provoke.")] = None,
+    prompts: Annotated[Path | None, typer.Option(metavar="FILE", help="Prompts of your own.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Pairs of responses, to be judged or judged already.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(metavar="NAME", help="The column of the prompts, where it is not told.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who is asked: simulated, anthropic, openai ...  [default: simulated]")
+    ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="As its provider spells it.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="X", min=0, help=f"Dollars, over all runs.  [default: {BUDGET_USD:g}]")
+    ] = None,
+    constitution: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="A shipped one, or your own.  [default: general]")
+    ] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing: take the defaults.")] = False,
 ) -> None:
-    files = _files(folder, provider, model or _default_model(provider))
-    _refuse_overwriting([folder / name for name in files])
-    _write(folder, files)
-    typer.echo(f"wrote {', '.join(files)} in {folder}; next:\n")
-    for line in _next(folder, provider):
+    what = _what(for_, prompts, pairs)
+    wanted = Wanted(
+        folder=folder, what=what, file=prompts or pairs, column=column, provider=provider, model=model, budget_usd=budget,
+        constitution=constitution,
+    )  # fmt: skip
+    _refuse_file(folder)
+    if sys.stdin.isatty() and sys.stdout.isatty() and not yes:
+        from cai_cli.cli._init_questions import answered
+
+        wanted = answered(wanted)
+    _make(wanted)
+
+
+def _what(for_: For | None, prompts: Path | None, pairs: Path | None) -> For | None:
+    """What the options say that the folder is for. Raises: Fix: two things at once, or a file that is not named"""
+    from cai_cli.errors import Fix
+
+    said = {one for one, there in ((For.prompts, prompts), (For.pairs, pairs), (for_, for_)) if there}
+    if len(said) > 1:
+        raise Fix("--for, --prompts and --pairs say different things", "keep one of them")
+    if for_ in (For.prompts, For.pairs) and not (prompts or pairs):
+        raise Fix(f"--for {for_}: which file?", f"name it: --{for_} FILE")
+    return next(iter(said), None)
+
+
+def _make(wanted: Wanted) -> None:
+    """Look at everything that was named, then write; what cannot be used is refused before."""
+    from cai_cli.cli.errors import say
+
+    provider = wanted.provider or "simulated"
+    wanted = replace(wanted, what=wanted.what or For.trial, provider=provider, model=wanted.model or _default_model(provider))
+    given = _looked_at(wanted)
+    _refuse_budget(wanted)
+    files = _files(wanted, given)
+    _refuse_overwriting([wanted.folder / name for name in files])
+    _write(wanted.folder, files)
+    if given:
+        say(f"cai: {given.path}: {given.in_words()}")
+    folders = [f"prompts/ ({sum(name.startswith('prompts/') for name in files)} files)"] if wanted.what == For.red_team else []
+    names = [*(name for name in files if "/" not in name), *folders]
+    typer.echo(f"wrote {', '.join(names)} in {wanted.folder}; next:\n")
+    for line in _next(wanted, given):
         typer.echo(f"  {line}")
 
 
-def _next(folder: Path, provider: str) -> Iterator[str]:
+def _looked_at(wanted: Wanted) -> Given | None:
+    if wanted.file is None:
+        return None
+    from cai_cli.engine.given_file import look
+
+    return look(wanted.file, wanted.what == For.pairs, wanted.column or "")
+
+
+def _next(wanted: Wanted, given: Given | None) -> Iterator[str]:
     """What to type next, line by line."""
-    if folder.resolve() != Path.cwd():
-        yield f"cd {shlex.quote(str(folder))}"
-    if provider in KEYS:
-        yield f"export {KEYS[provider]}=..."
-    if provider != "simulated":  # it is paid for: the price first, then a few rows to look at
+    name = _name(wanted.folder)
+    if wanted.folder.resolve() != Path.cwd():
+        yield f"cd {shlex.quote(str(wanted.folder))}"
+    if given and given.has_votes:
+        yield f"cai debias cai.yaml -i {shlex.quote(_from(wanted.folder, given.path))}"
+        yield "cai export cai.yaml --to preference"
+        return
+    if wanted.provider in KEYS:
+        yield f"export {KEYS[wanted.provider]}=..."
+    if wanted.provider != "simulated":  # it is paid for: the price first, then a few rows to look at
         yield "cai run cai.yaml --dry-run"
         yield "cai run cai.yaml --limit 5"
-    yield "cai run cai.yaml"
-    yield "cai export cai.yaml --to sft --to preference"
+    if wanted.what == For.red_team:
+        yield "cai expand cai.yaml"
+        yield f"cai run cai.yaml -i data/{name}/expand/latest"
+    else:
+        yield "cai run cai.yaml"
+    yield "cai export cai.yaml --to preference" if given and given.pairs else "cai export cai.yaml --to sft --to preference"
 
 
 def _default_model(provider: str) -> str:
@@ -111,16 +174,66 @@ def _default_model(provider: str) -> str:
     return MODELS[provider]
 
 
-def _files(folder: Path, provider: str, model: str) -> dict[str, bytes]:
-    """What goes into the folder, by name."""
+def _refuse_budget(wanted: Wanted) -> None:
+    """A budget cannot be kept where nobody knows the price: a run would stop at its first request."""
+    from cai_cli import providers
+    from cai_cli.errors import Fix
+
+    if wanted.provider not in providers.names():
+        _default_model(wanted.provider or "")
+    if wanted.budget_usd is not None and not is_priced(wanted.provider or "", wanted.model or ""):
+        hint = "leave --budget out, and set model.price and limits.budget_usd in the config"
+        raise Fix(f"no price is known for '{wanted.model}', so a budget cannot be kept", hint)
+
+
+def is_priced(provider: str, model: str) -> bool:
+    from cai_cli.flow import Model
+    from cai_cli.prices import price_of
+
+    return price_of(Model(provider=provider, name=model)) is not None
+
+
+# The files.
+
+
+def _files(wanted: Wanted, given: Given | None) -> dict[str, bytes]:
+    """What goes into the folder, by name. Raises: Fix: the constitution cannot be used"""
     from cai_cli.shipped import shipped
 
-    return {
-        "cai.yaml": _config(_name(folder), provider, model).encode(),
-        "constitution.yaml": shipped("configs", "constitutions", "general.yaml").read_bytes(),
-        "prompts.jsonl": shipped("configs", "quickstart_prompts.jsonl").read_bytes(),
-        ".gitignore": b"data/\n",
-    }
+    constitution, own = constitution_of(wanted)
+    files = {"cai.yaml": _text(wanted, given, constitution).encode()}
+    if own is not None and not (given and given.has_votes):
+        files["constitution.yaml"] = own
+    if wanted.what == For.red_team:
+        seeds = sorted(shipped("configs", "prompts").glob("*.jsonl"))
+        files |= {f"prompts/{path.name}": path.read_bytes() for path in seeds}
+    elif given is None:
+        files["prompts.jsonl"] = shipped("configs", "quickstart_prompts.jsonl").read_bytes()
+    return files | {".gitignore": b"data/\n"}
+
+
+def constitution_of(wanted: Wanted) -> tuple[str, bytes | None]:
+    """How the config names it, and the copy that goes along. A file of one's own stays: what it extends lies beside it."""
+    from cai_cli import constitution
+    from cai_cli.errors import Fix
+    from cai_cli.shipped import shipped
+    from cai_cli.validation import near
+
+    name = wanted.constitution or "general"
+    file = shipped("configs", "constitutions", f"{name}.yaml")
+    if "/" not in name and file.is_file():
+        return "constitution.yaml", file.read_bytes()
+    if not (own := Path(name).expanduser()).is_file():
+        known = [path.stem for path in shipped("configs", "constitutions").glob("*.yaml")]
+        raise Fix(f"there is no constitution '{name}', neither shipped nor as a file", near(name, known))
+    constitution.load(own)
+    return _from(wanted.folder, own), None
+
+
+def _from(folder: Path, file: Path) -> str:
+    """A file's path as a config in the folder names it: relative where the two lie near each other."""
+    relative = os.path.relpath(file.resolve(), folder.resolve())
+    return relative if relative.count("..") <= 3 else str(file.resolve())
 
 
 def _name(folder: Path) -> str:
@@ -129,26 +242,63 @@ def _name(folder: Path) -> str:
 
 
 def _config(name: str, provider: str, model: str) -> str:
-    block = _SIMULATED if provider == "simulated" else _REAL
-    others = {key: value for key, value in MODELS.items() if key != provider}
-    filled = block.format(provider=_yaml(provider), name=_yaml(model), **others)
-    return CONFIG.format(name=_yaml(name), output=_yaml(f"data/{name}"), model=filled)
+    """The config of a trial."""
+    return _text(Wanted(folder=Path(name), what=For.trial, provider=provider, model=model), None, "constitution.yaml", name)
 
 
-def _yaml(text: str) -> str:
-    """A text as YAML: bare where it is read as this text, else in quotes."""
-    from cai_cli.documents import parse_scalar
+def _text(wanted: Wanted, given: Given | None, constitution: str, name: str = "") -> str:
+    """The config's text. Takes: how it names the constitution, and what the dataset is called, where not as the folder is"""
+    name = name or _name(wanted.folder)
+    kind = "votes" if given and given.has_votes else str(wanted.what)
+    held_to = texts.CONSTITUTION.format(constitution=_yaml(constitution))
+    prompts = texts.PROMPTS.format(prompts="{path: prompts.jsonl, column: prompt, kind: kind}")
+    seeds = texts.PROMPTS.format(prompts="{path: prompts, column: prompt, kind: kind}")
+    asked, own, stages = _model(wanted), _own_input(wanted, given), texts.STAGES.format()
+    parts = {
+        "try": [held_to, asked, prompts, stages], "red-team": [held_to, asked, seeds, texts.EXPAND.format(), stages],
+        "prompts": [held_to, asked, own, stages], "pairs": [held_to, asked, own, texts.JUDGED.format()],
+        "votes": [own, texts.DEBIASED.format()],
+    }[kind]  # fmt: skip
+    source = shlex.quote(_from(wanted.folder, given.path)) if given else ""
+    commands = "\n".join(f"#   {line.format(output=f'data/{name}', input=source)}" for line in texts.COMMANDS[kind])
+    return texts.CONFIG.format(commands=commands, name=_yaml(name), output=_yaml(f"data/{name}"), parts="".join(parts))
 
-    if re.fullmatch(r"[A-Za-z][A-Za-z0-9./-]*", text) and parse_scalar(text) == text:
-        return text
-    return json.dumps(text, ensure_ascii=False).replace("${", "$${")
+
+def _model(wanted: Wanted) -> str:
+    provider, model = wanted.provider or "", wanted.model or ""
+    budget = BUDGET_USD if wanted.budget_usd is None else wanted.budget_usd
+    shape = texts.SIMULATED if provider == "simulated" else texts.REAL if is_priced(provider, model) else texts.UNPRICED
+    return shape.format(**(MODELS | {"provider": _yaml(provider), "name": _yaml(model), "budget": budget}))
+
+
+def _own_input(wanted: Wanted, given: Given | None) -> str:
+    """The `prompts` section for a file of one's own."""
+    if given is None:
+        return ""
+    keys = {"path": _from(wanted.folder, given.path), "column": given.column, "kind": given.kind}
+    section = f"{{{', '.join(f'{key}: {_yaml(value)}' for key, value in keys.items() if value)}}}"
+    shape = texts.PAIRS if given.pairs else texts.OWN_PROMPTS
+    gold = texts.GOLD if given.is_ranked and not given.has_votes else ""
+    return shape.format(prompts=section, found=_comment(given.in_words()), kind="" if given.kind else texts.NO_KIND, gold=gold)
+
+
+def _comment(text: str) -> str:
+    """Words from a file, fit to stand in a comment."""
+    from cai_cli.visible import on_one_line
+
+    return on_one_line(text)
+
+
+def _refuse_file(folder: Path) -> None:
+    from cai_cli.errors import Fix
+
+    if folder.is_file():
+        raise Fix(f"{folder} is a file, and `cai init` fills a folder", f"name a folder, such as: cai init {folder}-dataset")
 
 
 def _refuse_overwriting(paths: list[Path]) -> None:
     from cai_cli.errors import Fix
 
-    if (folder := paths[0].parent).is_file():
-        raise Fix(f"{folder} is a file, and `cai init` fills a folder", f"name a folder, such as: cai init {folder}-dataset")
     if problems := tuple((f"{path} is there already", "") for path in paths if path.exists()):
         last = (problems[-1][0], "nothing was written; choose another folder, or move these away")
         raise Fix(f"{paths[0].parent} is in use", problems=(*problems[:-1], last))
@@ -158,8 +308,8 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     from cai_cli.errors import Exit, Fix
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with open(folder / name, "xb") as file:
                 file.write(data)
     except OSError as error:

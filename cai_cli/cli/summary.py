@@ -12,7 +12,7 @@ from cai_cli.config import Config
 from cai_cli.engine import plan, runs
 from cai_cli.engine.run import Summary
 from cai_cli.errors import Fix
-from cai_cli.reports.quantities import counted, unpriced
+from cai_cli.reports.quantities import counted, reasons, unpriced
 from cai_cli.visible import on_one_line
 
 _CAP = "limits.budget_usd="
@@ -20,14 +20,15 @@ _CAP = "limits.budget_usd="
 
 def tell(config: Config, summary: Summary) -> None:
     """Say on stderr what came of a run; nothing where nothing was done."""
-    if summary.nothing or not summary.stages:
+    from cai_cli.reports.run_summary import NAME_WIDTH, any_work, lost, made_table, named, spent
+
+    if summary.nothing or not any_work(summary.stages):
         return
     from rich.text import Text
 
     from cai_cli.reports.bias_table import bias_table
     from cai_cli.reports.console import console
     from cai_cli.reports.diversity_table import diversity_table
-    from cai_cli.reports.run_summary import NAME_WIDTH, lost, made_table, named, spent
 
     err = console(stderr=True)
     err.print(made_table(summary.stages))
@@ -38,9 +39,22 @@ def tell(config: Config, summary: Summary) -> None:
         err.print()
         err.print(diversity_table(summary.diversity))
     err.print()
-    err.print(named([*lost(summary.stages), *spent(summary.stages, summary.dollars, _unpriced(config, summary))]))
+    known = spent(summary.stages, summary.dollars, _unpriced(config, summary))
+    err.print(named([*_retried(summary), *lost(summary.stages), *known]))
     for name, text in _pointers(config, summary):
-        err.print(Text(f"{name:<{NAME_WIDTH}} {on_one_line(text)}"), soft_wrap=True)  # unbroken, to be copied
+        # unbroken, to be copied
+        err.print(Text.assemble((f"{name:<{NAME_WIDTH}} ", "dim"), on_one_line(text)), soft_wrap=True)
+
+
+def _retried(summary: Summary) -> Iterator[tuple[str, str]]:
+    """What became of rows that were asked again."""
+    if summary.retried is None:
+        return
+    again = sum(summary.retried["again"].values())
+    failed = f", {again:,} failed again ({reasons(summary.retried['again'])})" if again else ""
+    yield "retried", f"{counted(summary.retried['rows'], 'row')}: {summary.retried['mended']:,} mended{failed}"
+    for why, count in summary.retried["lost"].items():
+        yield "left", f"{counted(count, 'row')} {why}"
 
 
 def _unpriced(config: Config, summary: Summary) -> dict[str, str]:
@@ -72,9 +86,9 @@ def stream_rejects(config: Config) -> Path | None:
 
 
 def nearest(path: Path) -> Path:
-    """A path as one would type it here."""
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+    """A path as one would type it here; whole in the root folder, where cron starts its jobs."""
+    absolute, here = path.absolute(), Path.cwd()
+    return absolute.relative_to(here) if absolute.is_relative_to(here) and here != Path(here.anchor) else absolute
 
 
 def command_line(verb: str, config: Config) -> str:

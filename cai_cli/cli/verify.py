@@ -6,8 +6,8 @@ import hashlib
 import shlex
 import sys
 from array import array
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import typer
 
 from cai_cli.cli._stage import AsJson, ConfigFile, OutputFolder, verb_app
 from cai_cli.errors import Exit, Fix
+from cai_cli.visible import on_one_line
 
 if TYPE_CHECKING:
     from cai_cli.config import Config
@@ -58,13 +59,24 @@ def command(
     checked.run()
     if not checked.versions and not checked.problems:
         raise Fix(f"{loaded.output_path} holds no version yet", f"make one: cai run {config}", Exit.INPUT)
-    _print(checked, json)
+    remove, again = list(dict.fromkeys(checked.broken)), list(_mending(checked, loaded))
+    _print(checked, json, remove, again)
     if checked.problems:
         from cai_cli.cli.errors import say
 
-        say(f"hint: delete the folder of a damaged version, then run: {' && '.join(_mending(checked, loaded))}; "
-            "its rows come back from the ledger, nothing is paid twice")  # fmt: skip
+        say(f"hint: {_advice(remove, again)}")
         raise typer.Exit(Exit.INPUT)
+
+
+def _advice(remove: Sequence[Path], again: Sequence[str]) -> str:
+    """What to type. A version that is not as it was is made anew; a link or a card is mended by the run itself."""
+    from cai_cli.cli.summary import nearest
+
+    run = f"run: {' && '.join(again)}"
+    if not remove:
+        return run
+    removal = shlex.join(["rm", "-r", *(str(nearest(folder)) for folder in remove)])
+    return f"delete what is damaged: {removal}; then {run}; its rows come back from the ledger, nothing is paid twice"
 
 
 def _mending(checked: Check, config: Config) -> Iterator[str]:
@@ -85,16 +97,56 @@ def _mending(checked: Check, config: Config) -> Iterator[str]:
         yield shlex.join(["cai", "export", str(config.path), *elsewhere, "--out", str(nearest(checked.output))])
 
 
-def _print(checked: Check, as_json: bool) -> None:
-    from cai_cli.visible import on_one_line
-
+def _print(checked: Check, as_json: bool, remove: Sequence[Path], again: Sequence[str]) -> None:
     if as_json:
-        import orjson
+        from cai_cli.cli._answer import print_json
 
         document = {"versions": checked.versions, "exports": checked.exports, "files": checked.files, "rows": checked.rows,
-                    "problems": checked.problems}  # fmt: skip
-        sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+                    "stages": {name: counts.document() for name, counts in checked.stages.items()}, "problems": checked.problems,
+                    "remove": [str(folder) for folder in remove], "run": list(again)}  # fmt: skip
+        print_json(document)
+    elif sys.stdout.isatty():
+        _print_tables(checked)
+    else:
+        _print_lines(checked)
+
+
+def _print_tables(checked: Check) -> None:
+    from cai_cli.cli._answer import print_table
+    from cai_cli.cli.summary import nearest
+    from cai_cli.reports.quantities import counted
+
+    if checked.problems:
+        where = [Path(problem["path"]).relative_to(checked.output) for problem in checked.problems]
+        rows = [(str(path), problem["what"]) for path, problem in zip(where, checked.problems, strict=True)]
+        _print_problems(rows)
+        typer.echo()
+        typer.echo(on_one_line(f"{counted(len(rows), 'problem')} in {nearest(checked.output)}"))
         return
+    counts = [(name, one.versions, one.files, one.rows) for name, one in checked.stages.items()]
+    print_table(("stage", "versions", "files", "rows"), counts)
+    typer.echo()
+    _print_lines(checked)
+
+
+def _print_problems(rows: Sequence[tuple[str, str]]) -> None:
+    """Where and what, side by side where there is room: a path that is broken cannot be copied."""
+    from rich.text import Text
+
+    from cai_cli.cli._answer import print_table
+    from cai_cli.reports.console import console
+
+    out = console()
+    if max(len(where) for where, _ in rows) + max(len(what) for _, what in rows) + 2 <= out.width:
+        print_table(("where", "what"), [(Text(on_one_line(where), "cyan"), what) for where, what in rows])
+        return
+    for where, what in rows:
+        out.print(Text(on_one_line(where), "cyan"), soft_wrap=True)
+        out.print(Text(on_one_line(f"    {what}")), soft_wrap=True)
+
+
+def _print_lines(checked: Check) -> None:
+    """One line a problem, for logs and grep."""
     for problem in checked.problems:
         typer.echo(on_one_line(f"{problem['path']}: {problem['what']}"))
     if not checked.problems:
@@ -104,14 +156,28 @@ def _print(checked: Check, as_json: bool) -> None:
         )
 
 
+@dataclass(slots=True)
+class Counts:
+    """What was looked at of one stage."""
+
+    versions: int = 0
+    files: int = 0
+    rows: int = 0
+
+    def document(self) -> dict[str, int]:
+        return {"versions": self.versions, "files": self.files, "rows": self.rows}
+
+
 class Check:
     """Looks at every version in an output folder, exports among them. Memory: one row, and 8 bytes for each row of a version."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.versions = self.files = self.rows = 0
+        self.stages: dict[str, Counts] = {}
+        self._of = Counts()  # of the stage that is looked at
         self.exports = 0  # of the versions
         self.problems: list[dict[str, str]] = []
+        self.broken: list[Path] = []  # folders of versions that have a problem
         self.damaged: list[Path] = []  # folders of stages and exports that have a problem
 
     def run(self) -> None:
@@ -119,13 +185,28 @@ class Check:
 
         for stage in self._stages():
             before = len(self.problems)
+            self._of = self.stages.setdefault(str(stage.relative_to(self.output)), Counts())
             for version in self._readable(stage):
-                self.versions += 1
+                self._of.versions += 1
                 self.exports += stage.name not in stage_names()
+                problems = len(self.problems)
                 self._version(version)
+                self.broken += [version.path] * (len(self.problems) > problems)
             self._latest(stage)
             if len(self.problems) > before:
                 self.damaged.append(stage)
+
+    @property
+    def versions(self) -> int:
+        return sum(one.versions for one in self.stages.values())
+
+    @property
+    def files(self) -> int:
+        return sum(one.files for one in self.stages.values())
+
+    @property
+    def rows(self) -> int:
+        return sum(one.rows for one in self.stages.values())
 
     def _add(self, path: Path, what: str) -> None:
         self.problems.append({"path": str(path), "what": what})
@@ -147,9 +228,11 @@ class Check:
                 version = replace(versions.read(path), path=path)  # as the user named it, wherever links lead
             except Fix:
                 self._add(path / versions.MANIFEST, "cannot be read, or was written by a newer cai")
+                self.broken.append(path)
                 continue
             if missing := [key for key in _KEYS if key not in version.manifest]:
                 self._add(path / versions.MANIFEST, f"has no {', '.join(missing)}")
+                self.broken.append(path)
             else:
                 yield version
 
@@ -172,7 +255,7 @@ class Check:
         """One file against its entry. Gives: whether it is what the manifest says, byte for byte"""
         from cai_cli.engine.export import change
 
-        path, self.files = folder / file["name"], self.files + 1
+        path, self._of.files = folder / file["name"], self._of.files + 1
         try:
             what = change(path, file)
         except OSError as error:
@@ -205,7 +288,7 @@ class Check:
                 self._add(version.path / file["name"], f"{len(marks) - before:,} rows, the manifest says {file['rows']:,}")
             if file["shard"] is None:
                 del marks[before:]  # input that could not be used may have no id
-        self.rows += len(marks)
+        self._of.rows += len(marks)
         if (twice := _repeated(marks)) is not None:
             ids = (row_id for path in version.files() for row_id in self._row_ids(path))
             self._add(version.path, f"two rows have the id '{next(row_id for row_id in ids if _mark(row_id) == twice)}'")
@@ -232,6 +315,7 @@ class Check:
             self._add(link, "names no version of this stage")
         elif any(target.glob("*-of-*")) and not self._declared(stage, target.name):
             self._add(stage.parent / "README.md", f"does not declare {stage.name}/{target.name}, so `datasets` does not find it")
+            self.broken.append(stage / target.name)  # made again, it is declared again
 
     def _declared(self, stage: Path, version: str) -> bool:
         import yaml

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cai_cli.errors import Fix
 from cai_cli.flow import Model, Reply, Request
@@ -27,6 +29,26 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Give connections back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One server of those that a provider asks, at this moment."""
+
+    host: str
+    in_flight: int = 0
+    oldest_s: float | None = None  # since the oldest request in flight was sent
+    failing_s: float | None = None  # since the first failure that no answer followed
+    rests_s: float = 0.0  # until it is asked again, where another one can be asked
+    said: str = ""  # its latest failure
+
+
+@runtime_checkable
+class Fleeted(Protocol):
+    """What a provider that asks several servers also has, for displays."""
+
+    def servers(self) -> Sequence[Server]:
+        """Every server, in the order of the config."""
 
 
 def _own() -> set[str]:

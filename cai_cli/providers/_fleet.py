@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from cai_cli import __version__
 from cai_cli.errors import Fatal, Reject, Retry
 from cai_cli.flow import Model, Reply, Request
+from cai_cli.providers import Server
 from cai_cli.providers._answers import clean, error_for, json_of, lower_names
 from cai_cli.providers._keys import CREDENTIALS, Address, Key, NoKey, custom_headers
 
@@ -52,9 +53,27 @@ class Endpoint:
     custom: Mapping[str, str]  # headers from the environment, which win over ours
     key_label: str  # how messages call what proves who we are
     proxy: str | None
-    in_flight: int = 0
+    flights: dict[object, float] = field(default_factory=dict)  # when each was sent, on the loop's clock, oldest first
     rests_until: float = 0.0  # on the loop's clock
+    failing_since: float | None = None  # the first failure that no answer followed
+    said: str = ""  # the latest failure
     own: Mapping[str, str] = field(default_factory=dict)  # headers that only this server gets
+
+    def failed(self, retry: Retry) -> None:
+        """Note a failure. A server that fails at once is always the least busy one: without a rest it would draw all requests."""
+        self.rests_until = _now() + (REST_S if retry.kind != "rate_limit" else retry.after_s or 0)
+        if retry.kind != "rate_limit":  # that one answers
+            self.failing_since = self.failing_since or _now()
+            self.said = retry.detail.removeprefix(f"{self.address.host}: ")
+
+    def standing(self) -> Server:
+        """What a display shows of it."""
+        now, sent_at = _now(), next(iter(self.flights.values()), None)
+        return Server(
+            host=self.address.host, in_flight=len(self.flights), said=self.said, rests_s=max(0.0, self.rests_until - now),
+            oldest_s=None if sent_at is None else now - sent_at,
+            failing_s=None if self.failing_since is None else now - self.failing_since,
+        )  # fmt: skip
 
 
 def endpoint(address: Address, key: Key | None, variable: str, own: Mapping[str, str] | None = None) -> Endpoint:
@@ -90,19 +109,34 @@ class Fleet:
         """Ask once. Raises: Retry, Reject, Fatal, as the protocol says"""
         endpoint = self._least_busy()
         payload, headers = self._dialect.encode(request, endpoint.address), self._dialect.headers(request)
-        endpoint.in_flight += 1
+        flight = object()
+        endpoint.flights[flight] = _now()
         try:
             answer = await self._ask(endpoint, "POST", self._dialect.route, headers, deadline_s, payload)
             self._note_rates(answer)
             if answer.status == 200:
-                return self._dialect.read(answer.body, request)
+                reply = self._dialect.read(answer.body, request)
+                endpoint.failing_since = None
+                return reply
             raise await self._failure(answer, endpoint, request.model)
         except Retry as retry:
-            # A server that fails at once is always the least busy one: without a rest it would draw all requests.
-            endpoint.rests_until = _now() + (REST_S if retry.kind != "rate_limit" else retry.after_s or 0)
+            endpoint.failed(retry)
             raise
         finally:
-            endpoint.in_flight -= 1
+            del endpoint.flights[flight]
+
+    def servers(self) -> Sequence[Server]:
+        """Every server, for displays."""
+        return [endpoint.standing() for endpoint in self._endpoints]
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Its servers, in the order of the config."""
+        return tuple(self._endpoints)
+
+    async def look(self, endpoint: Endpoint, route: str, deadline_s: float) -> Answer:
+        """What one server answers to GET of a route, such as models: it costs nothing. Raises: Retry, Fatal"""
+        return await self._ask(endpoint, "GET", route, self._dialect.headers(None), deadline_s)
 
     async def close(self) -> None:
         await self._http.close()
@@ -113,7 +147,7 @@ class Fleet:
 
     def _least_busy(self) -> Endpoint:
         now = _now()
-        return min(self._endpoints, key=lambda endpoint: (endpoint.rests_until > now, endpoint.in_flight))
+        return min(self._endpoints, key=lambda endpoint: (endpoint.rests_until > now, len(endpoint.flights)))
 
     async def _ask(
         self, endpoint: Endpoint, method: str, route: str, headers: dict[str, str], deadline_s: float, data: bytes | None = None

@@ -1,0 +1,120 @@
+"""The texts of a new folder's config: one shape, and what differs with where one starts."""
+
+from __future__ import annotations
+
+import json
+import re
+
+COMMANDS = {
+    "try": ("cai run cai.yaml                                    make it, or go on where it stopped",
+            "cai export cai.yaml --to sft --to preference        what trainers take"),
+    "red-team": ("cai expand cai.yaml                                 new prompts after those in prompts/",
+                 "cai run cai.yaml -i {output}/expand/latest          on the new ones; without -i on those in prompts/",
+                 "cai export cai.yaml --to sft --to preference        what trainers take"),
+    "pairs": ("cai run cai.yaml                                    judge the pairs, or go on where it stopped",
+              "cai export cai.yaml --to preference                 what trainers take"),
+    "votes": ("cai debias cai.yaml -i {input}      measure what biased the votes, and make preferences of them",
+              "cai export cai.yaml --to preference                 what trainers take"),
+}  # fmt: skip
+COMMANDS["prompts"] = COMMANDS["try"]
+
+CONFIG = """\
+# A dataset by Constitutional AI and AI feedback.
+{commands}
+# `cai config schema` says all that can stand here, `cai config check cai.yaml` whether what stands here is right.
+
+name: {name}
+seed: 7                                 # what is picked and drawn here; another seed is another dataset
+output: {output}
+{parts}
+split: {{test: 0.1}}                      # share of the prompts kept for testing
+"""
+
+CONSTITUTION = """
+# What responses are held to. The file is yours: change it.
+constitution: {constitution}
+"""
+
+PROMPTS = """
+# One JSON object a line. kind: harmful, harmless, or the name of the column that says so.
+# For a dataset of the Hub: prompts: {{dataset: OWNER/NAME, split: train, column: prompt}}
+prompts: {prompts}
+"""
+
+OWN_PROMPTS = """
+# What `cai init` found: {found}.{kind}
+prompts: {prompts}
+"""
+NO_KIND = """
+# Say which are harmful and which harmless, so that refusals of the harmless are counted: kind: harmful, or a column's name."""
+
+PAIRS = """
+# What `cai init` found: {found}.{gold}
+prompts: {prompts}
+"""
+GOLD = """
+# Is what stands in `chosen` what people chose? Then add gold: true, and the judges are measured against it."""
+
+STAGES = """
+# Prompts to samples, then rounds of critique and revision. For the revised responses: cai export cai.yaml --to sft
+generate: {{samples: 2}}                  # responses to a prompt
+critique: {{template: general, principles: 1, pick: weighted}}
+revise: {{rounds: 2}}                     # at most; a response without fault is left alone
+
+# Which of two samples is better, asked in both orders. For the preferences: cai export cai.yaml --to preference
+# Models favour their own texts. Where a real one writes, let another one judge as well:
+#   labelers: [{{name: main}}, {{name: other, model: {{name: claude-opus-5-5}}}}]
+label_pairs: {{pairs: samples, orders: both}}
+debias: {{min_confidence: 0.6, ties: drop}}
+"""
+
+EXPAND = """
+# New prompts after those in prompts/, topic by topic, by `cai expand cai.yaml`. Near-duplicates are left out.
+expand:
+  count: 200                            # in all
+  mix: {{harmful: 2, harmless: 1}}        # harmless ones among them keep the trained model from refusing everything
+  model: {{max_tokens: 2048}}             # room for ten prompts a reply
+"""
+
+JUDGED = """
+# Which of the two responses is better, asked in both orders. A second judge of another family tells what the first one favours:
+#   labelers: [{{name: main}}, {{name: other, model: {{name: ...}}}}]
+label_pairs: {{pairs: given, orders: both}}
+debias: {{min_confidence: 0.6, ties: drop}}
+"""
+
+DEBIASED = """
+# The votes are in the file: nobody is asked. Add other votes, or gold labels, and the biases are told more precisely.
+debias: {{min_confidence: 0.6, ties: drop}}
+"""
+
+SIMULATED = """
+# The simulated model is built in: free, without a key, and of no use but for trying things out. For the real one, put
+#   model: {{provider: anthropic, name: {anthropic}, max_tokens: 1024}}
+#   limits: {{budget_usd: 5}}
+# here, and its key into the environment: export ANTHROPIC_API_KEY=...
+model: {{provider: simulated, name: {name}}}
+"""
+
+REAL = """
+# Its key comes from the environment. To try things out without one: model: {{provider: simulated, name: {simulated}}}
+model: {{provider: {provider}, name: {name}, max_tokens: 1024}}
+limits: {{budget_usd: {budget:g}}}                 # dollars, over all runs; a run stops before it spends more, and can go on
+"""
+
+UNPRICED = """
+# Its key comes from the environment. To try things out without one: model: {{provider: simulated, name: {simulated}}}
+# Nobody knows what this model costs. With its price a run can keep to a budget, here in dollars per million tokens and dollars:
+#   model: {{provider: {provider}, name: {name}, max_tokens: 1024, price: {{input: 1, output: 5}}}}
+#   limits: {{budget_usd: 5}}
+model: {{provider: {provider}, name: {name}, max_tokens: 1024}}
+"""
+
+
+def yaml(text: str) -> str:
+    """A text as YAML: bare where it is read as this text, else in quotes."""
+    from cai_cli.documents import parse_scalar
+
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9./-]*", text) and parse_scalar(text) == text:
+        return text
+    return json.dumps(text, ensure_ascii=False).replace("${", "$${")
