@@ -27,6 +27,10 @@ bench: install-dev ## Print what a request costs here: CPU, wall, memory
 screenshots: install-dev ## Make docs/screens anew: what every display shows (needs tmux)
 	@$(BIN)/python docs/screenshots.py
 
+docs: install-dev ## Write anew what is made from the code: docs/reference, docs/messages.md
+	@$(BIN)/python docs/reference.py
+	@$(BIN)/python docs/messages.py
+
 lock: ## Write the lock files anew (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --extra zstd --group build \
 	  --custom-compile-command "make lock" -o requirements.lock pyproject.toml
@@ -55,5 +59,5 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 clean: ## Remove .venv, caches and the demo's output
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist data/quickstart
 
-.PHONY: help demo test lint wheel-test bench screenshots lock install install-dev clean
+.PHONY: help demo docs test lint wheel-test bench screenshots lock install install-dev clean
 .DEFAULT_GOAL := help

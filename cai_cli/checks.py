@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import itertools
 import pkgutil
 from collections import Counter
@@ -167,8 +167,19 @@ def _check_limits(config: Config) -> Iterator[Mistake]:
         yield mistake(
             ("limits", "max_outage"), f"is no length of time: '{config.limits.max_outage}'", "write 90s, 30m, 6h or 1h30m"
         )
-    if config.shards.compression == "zstd" and importlib.util.find_spec("zstandard") is None:
-        yield mistake(("shards", "compression"), "zstd needs the package zstandard", "pip install zstandard, or use gzip")
+    if config.shards.compression == "zstd" and not _can_import("zstandard"):
+        yield mistake(
+            ("shards", "compression"), "cannot be zstd without the package zstandard", "pip install zstandard, or use gzip"
+        )
+
+
+def _can_import(package: str) -> bool:
+    """Whether it is installed and whole: the first shard is written when its rows are bought already."""
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
 
 
 def _check_constitution(config: Config) -> tuple[list[Mistake], list[Problem]]:
@@ -176,8 +187,9 @@ def _check_constitution(config: Config) -> tuple[list[Mistake], list[Problem]]:
     if path is None:
         return [], []
     if not path.is_file():
-        known = [f"constitutions/{file.name}" for file in shipped("configs", "constitutions").glob("*.yaml")]
-        return [mistake(("constitution",), f"names no file: '{config.constitution}'", near(str(config.constitution), known))], []
+        files, name = sorted(shipped("configs", "constitutions").glob("*.yaml")), str(config.constitution)
+        known = [f"constitutions/{file.name}" if "/" in name or "." in name else file.stem for file in files]
+        return [mistake(("constitution",), f"names no file: '{name}'", near(name, known))], []
     try:
         constitution.load(path)
     except Fix as fix:

@@ -60,7 +60,7 @@ class Config(Section):
     state: Text | None = None
     """The folder of the ledger and the locks, on a local disk. Default: OUTPUT/.cai."""
     constitution: Text | None = None
-    """The constitution's file: relative to the config, then ./configs, then the shipped one."""
+    """The constitution's file: relative to the config, then ./configs, then the shipped one; or a shipped one's name."""
     model: ModelSection = ModelSection()
     """Who is asked, unless a stage says otherwise."""
     prompts: PromptsSection | None = None
@@ -129,7 +129,9 @@ class Config(Section):
         """The constitution's file, or None: there is none. A name that is nowhere stays relative to the config."""
         if self.constitution is None:
             return None
-        return self._find(self.constitution, self._around("constitution", Path("configs"), shipped("configs")))
+        found = self._find(self.constitution, self._around("constitution", Path("configs"), shipped("configs")))
+        named = shipped("configs", "constitutions", f"{self.constitution}.yaml")
+        return named if "/" not in self.constitution and not found.is_file() and named.is_file() else found
 
     def prompts_path(self) -> Path | None:
         """The prompts' file or folder (- is stdin), or None: they come from elsewhere."""

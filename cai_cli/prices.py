@@ -68,6 +68,14 @@ def price_of(model: Model) -> Price | None:
     return _listed(model.provider, model.name)
 
 
+def near_name(model: Model) -> str:
+    """The listed name of the same provider that is nearly this model's: a slip of the pen; empty: there is none."""
+    import difflib
+
+    known = _provider(model.provider)["models"]
+    return "" if model.name in known else next(iter(difflib.get_close_matches(model.name.lower(), known, 1, 0.85)), "")
+
+
 def dated() -> str:
     """The day that the price list is of, as YYYY-MM-DD."""
     return str(_price_list()["dated"])

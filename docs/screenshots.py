@@ -258,7 +258,27 @@ def decent(shown: str, homes: list[Path]) -> str:
     return shown
 
 
+GALLERY = Path(__file__).parent / "displays.md"
+HEAD = """\
+# What it looks like
+
+Every display on an 80-column terminal, from real runs on the simulated model; the same at 200 columns, and without colour. Made
+by `make screenshots`.
+"""
+
+
+def gallery() -> str:
+    """The page that shows all captures."""
+    return HEAD + "".join(
+        f"\n## {one.name}\n\n`{one.command}` ([200 columns](screens/{one.name}-200.svg), without colour:"
+        f" [80](screens/{one.name}-80.txt), [200](screens/{one.name}-200.txt))\n\n"
+        f"![{one.command}](screens/{one.name}-80.svg)\n"
+        for one in CAPTURES
+    )
+
+
 def main(names: list[str]) -> int:
+    GALLERY.write_text(gallery(), "utf-8")
     wanted = [capture for capture in CAPTURES if not names or capture.name in names]
     SCREENS.mkdir(exist_ok=True)
     failed = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Self
 
@@ -56,8 +57,8 @@ def _value(body: bytes) -> Any:
 class Server:
     """A server on this machine that answers as it is told to, and keeps what it was sent."""
 
-    def __init__(self, answer: Answer = well) -> None:
-        self.answer, self.url = answer, ""
+    def __init__(self, answer: Answer = well, tls: ssl.SSLContext | None = None) -> None:
+        self.answer, self.tls, self.url = answer, tls, ""
         self.asked: list[Asked] = []
 
     async def handle(self, asked: web.BaseRequest) -> web.StreamResponse:
@@ -69,9 +70,9 @@ class Server:
     async def __aenter__(self) -> Self:
         self.runner = web.ServerRunner(web.Server(self.handle), shutdown_timeout=0.1)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        site = web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
-        self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *error: object) -> None:

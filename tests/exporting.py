@@ -21,7 +21,7 @@ output: {output}
 constitution: constitutions/general.yaml
 model: {{provider: simulated, world: {{refusal_rate: 0.1}}, max_tokens: 160}}
 prompts: {{path: prompts.jsonl, kind: kind}}
-split: {{test: 0.3}}
+split: {{test: {test}}}
 shards: {{rows: 4}}
 generate: {{samples: 2, systems: [null, Be careful.]}}
 critique: {{}}
@@ -39,16 +39,18 @@ class Quiet:
     def end(self, snapshot: Any) -> None: ...
 
 
-def loaded(folder: Path) -> Config:
-    prompts = [{"prompt": f"What about garden number {n}?", "kind": ["harmful", "harmless"][n % 2]} for n in range(14)]
-    (folder / "prompts.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in prompts))
-    (folder / "cai.yaml").write_text(CONFIG.format(output=folder / "out"))
+def loaded(folder: Path, test: float = 0.3, about: str = "garden", named: bool = False) -> Config:
+    """Takes: the share of test prompts, what the prompts are about, whether they have given ids"""
+    prompts = [{"prompt": f"What about {about} number {n}?", "kind": ["harmful", "harmless"][n % 2]} for n in range(14)]
+    rows = [row | {"id": f"given-{n}"} if named else row for n, row in enumerate(prompts)]
+    (folder / "prompts.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    (folder / "cai.yaml").write_text(CONFIG.format(output=folder / "out", test=test))
     return configs.load(folder / "cai.yaml", env={})
 
 
-def ran(folder: Path) -> Config:
+def ran(folder: Path, **options: Any) -> Config:
     """The same, with its run done: 14 prompts in 4 shards, with refused and truncated rows among them."""
-    config = loaded(folder)
+    config = loaded(folder, **options)
     summary = run.execute(config, plan.sections_of(config), run.Options(), Quiet())
     assert summary.exit in (Exit.OK, Exit.REJECTS)
     return config

@@ -13,16 +13,15 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
+
+from outside import PYTHONPATH
 
 # What a server begins with, for a reset.
 CALM: dict[str, Any] = {
     "fail": [], "world": {}, "models": [], "latency_ms": 0, "sampling": False, "rate": 0, "rpm": 0, "itpm": 0, "otpm": 0,
     "no_key": False, "ids": "random",
 }  # fmt: skip
-
-ROOT = Path(__file__).parent.parent
 
 
 class Server:
@@ -31,7 +30,7 @@ class Server:
     def __init__(self, **options: Any) -> None:
         arguments = _arguments({"port": 0} | options)
         command = [sys.executable, "-m", "cai_cli", "simulate", "--json", "--with-parent", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         assert self.process.stdout is not None
         first = json.loads(self.process.stdout.readline())

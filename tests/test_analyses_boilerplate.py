@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from outside import Cai, rows_of, write_rows
 
 from cai_cli.analyses import Options
+from cai_cli.analyses._contrast import Compared, Contrast
 from cai_cli.analyses._phrases import Phrases, Sampled, joined, ngrams
 from cai_cli.analyses._texts import opener, words
 from cai_cli.analyses.boilerplate import analyse
@@ -56,7 +57,7 @@ def test_a_phrase_that_the_chosen_have_more_of_is_found_with_its_shares() -> Non
     assert (row["here"].value, row["there"].value) == (0.25, 0.025)
     assert 0 < row["log_odds"].low < row["log_odds"].value
     assert analysis.findings[0].startswith(
-        '"you are valid and your feelings matter" stands in chosen of 25% of the prompts, in rejected'
+        '"you are valid and your feelings matter" stands in chosen of 25.0% of the prompts, in rejected'
     )
     touched = table(analysis, "chosen_touched", "what")["one that tells"]
     assert touched["here"].value == pytest.approx(0.25, abs=0.05)
@@ -139,6 +140,63 @@ def test_pairs_that_prefer_neither_are_left_out_and_the_others_read_by_their_pre
     row = table(analysis, "chosen_phrases", "text")["you are valid and your feelings matter"]
     assert (row["here"].value, row["here"].n, row["there"].value) == (1.0, 4, 0.0)
     assert "1 of 5 pairs prefer neither response, and is" in analysis.warnings[0]
+
+
+@pytest.mark.parametrize("label", [{"p_a": 0.9}, {"votes": [{"labeler": "judge", "order": "ab", "verdict": "a", "p_a": None}]}])
+def test_pairs_without_a_preference_are_read_by_their_probability_or_votes(label: dict[str, Any]) -> None:
+    pair = {"response_a": f"No. {VALID}", "response_b": "Yes, do it now and be done with it."}
+    analysis = analyse([pair | label | {"prompt_id": f"p{n}"} for n in range(50)], Options())
+    row = table(analysis, "chosen_phrases", "text")["you are valid and your feelings matter"]
+    assert (row["here"].value, row["there"].value, analysis.warnings) == (1.0, 0.0, ())
+
+
+def stock(count: int, seed: int) -> list[dict[str, Any]]:
+    """Both sides hold six of two hundred sentences, drawn alike."""
+    rng = random.Random(seed)
+    sentences = [" ".join(f"w{n}x{at}" for at in range(7)) for n in range(200)]
+
+    def text() -> str:
+        return ". ".join(rng.sample(sentences, 6))
+
+    return [{"prompt_id": f"p{n}", "chosen": text(), "rejected": text()} for n in range(count)]
+
+
+def test_no_culprit_is_found_where_both_sides_are_drawn_alike() -> None:
+    found = [one for seed in range(30) for one in analyse(stock(300, seed), Options()).findings if "will repeat it" in one]
+    assert len(found) <= 4  # 2.5% of 30 are 0.75; more than 4 in 0.1% of all tries
+
+
+def test_a_culprit_is_found_among_as_many_runs() -> None:
+    rows = [row | {"chosen": f"{row['chosen']}. {VALID}"} if n % 12 == 0 else row for n, row in enumerate(stock(300, 1))]
+    assert '"you are valid and your feelings matter" stands in chosen of 8.3%' in analyse(rows, Options()).findings[0]
+
+
+@pytest.mark.parametrize("count", [1, 400])
+def test_that_nothing_returns_is_an_answer(cai: Cai, tmp_path: Path, count: int) -> None:
+    texts = [" ".join(f"w{n}x{at}" for at in range(6)) for n in range(2 * count)]
+    rows = [{"prompt_id": f"p{n}", "chosen": texts[2 * n], "rejected": texts[2 * n + 1]} for n in range(count)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    document = said(cai, "boilerplate", "-i", "rows.jsonl")
+    assert document["findings"] == [f"No run of 5 words stands in chosen of 3 prompts or more, of {count:,}."]
+
+
+def test_scattered_rows_of_a_prompt_count_as_one_prompt() -> None:
+    rows = [{"prompt_id": f"p{n % 50}", "chosen": f"{VALID} {n}", "rejected": "z"} for n in range(500)]
+    row = table(analyse(rows, Options()), "chosen_phrases", "text")["you are valid and your feelings matter"]
+    assert (row["here"].value, row["here"].n) == (1.0, 50)
+
+
+def test_rows_of_a_prompt_that_stand_too_far_apart_are_counted_again_and_it_is_told() -> None:
+    one = Compared(Contrast(name="chosen", here="chosen", there="rejected"), 5, held=100)
+    for n in range(20):
+        one.add(f"p{n % 10}", f"{VALID} {n}", "z")
+    one.flush()
+    assert (one.again, one.phrases.prompts) == (10, [20, 20])
+    together = Compared(one.contrast, 5, held=100)
+    for n in range(20):
+        together.add(f"p{n // 2}", f"{VALID} {n}", "z")
+    together.flush()
+    assert (together.again, together.phrases.prompts) == (0, [10, 10])
 
 
 def test_of_a_run_both_contrasts_are_shown_and_counts_are_those_of_the_rows(cai: Cai, tmp_path: Path) -> None:

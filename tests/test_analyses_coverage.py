@@ -13,7 +13,7 @@ from chains import chain, found, made, said, table, taken, values
 from outside import ROOT, Cai, rows_of, write_rows
 
 from cai_cli.analyses import Options
-from cai_cli.analyses.coverage import analyse
+from cai_cli.analyses.coverage import analyse, pooled
 from cai_cli.constitution import Constitution, Principle, load
 
 
@@ -47,16 +47,17 @@ def test_draws_finds_and_changes_are_counted_by_principle() -> None:
     assert "1 of 5 rows has no critique" in analysis.warnings[0]
 
 
-def test_the_severity_that_is_left_is_that_of_the_next_round() -> None:
+def test_severity_is_the_mean_where_a_principle_found_something_and_nothing_is_made_of_the_next_round() -> None:
     severities = table(analyse(ROWS, Options()), "severity", "principle")
-    assert values(severities["kind"]) == {"principle": "kind", "severity": 0.9, "drop": pytest.approx(0.6)}
-    assert values(severities["true"]) == {"principle": "true", "severity": pytest.approx(0.45), "drop": 0.6}
+    assert values(severities["kind"]) == {"principle": "kind", "severity": 0.9}
+    assert values(severities["true"]) == {"principle": "true", "severity": pytest.approx(0.45)}
 
 
-def test_a_principle_that_is_drawn_again_is_held_against_itself() -> None:
-    both = [found("kind", 0.6), found("true", 0.9)], [found("kind", 0.0), found("true", 0.9)]
-    severities = table(analyse([chain("p", "a", taken(both[0], "b"), taken(both[1]))], Options()), "severity", "principle")
-    assert (severities["kind"]["drop"].value, severities["true"]["drop"].value) == (0.6, 0.0)
+def test_harmful_rows_without_a_severity_are_not_said_to_be_caught() -> None:
+    rows = [chain(f"p{n}", "a", taken([found("kind", 0.5 if n < 30 else None)])) for n in range(60)]
+    analysis = analyse([row | {"kind": "harmless" if n < 30 else "harmful"} for n, row in enumerate(rows)], Options())
+    assert not [one for one in analysis.findings if "harmful" in one]
+    assert "no row of kind harmful has a severity, so what was found in these is not known" in analysis.warnings
 
 
 def test_rows_that_no_principle_catches_are_told_by_kind() -> None:
@@ -65,7 +66,7 @@ def test_rows_that_no_principle_catches_are_told_by_kind() -> None:
     assert {kind: (row["rows"], row["uncaught"].value) for kind, row in uncaught.items()} == {
         "harmful": (2, 0.5), "harmless": (2, 0.5),
     }  # fmt: skip
-    assert analysis.findings[0].startswith("In 1 of 2 rows of kind harmful, 50%")
+    assert analysis.findings[0].startswith("In 1 of 2 rows of kind harmful, 50.0%")
 
 
 def test_principles_that_were_never_drawn_and_those_that_never_or_always_find_are_named() -> None:
@@ -78,8 +79,8 @@ def test_principles_that_were_never_drawn_and_those_that_never_or_always_find_ar
     assert (principles["idle"]["drawn"], principles["idle"]["found"], "off" in principles) == (0, None, False)
 
 
-def drawn_by(weights: dict[str, float], seed: int = 1) -> list[dict[str, Any]]:
-    drawn = random.Random(seed).choices(list(weights), list(weights.values()), k=400)
+def drawn_by(weights: dict[str, float], seed: int = 1, count: int = 400) -> list[dict[str, Any]]:
+    drawn = random.Random(seed).choices(list(weights), list(weights.values()), k=count)
     return [chain(f"p{n}", "a", taken([found(name, 0.0)])) for n, name in enumerate(drawn)]
 
 
@@ -90,6 +91,22 @@ def test_draws_are_held_against_the_weights() -> None:
     assert analysis.warnings == ()
     (warning,) = analyse(drawn_by({"heavy": 1, "light": 1}), Options(constitution=constitution(**weights))).warnings
     assert "do not follow the weights" in warning
+
+
+def test_draws_that_follow_uneven_weights_are_seldom_said_not_to() -> None:
+    """Most of these principles expect two draws of the 100. Put together by how many they had, they would fail one time in 13."""
+    weights = {"heavy": 0.5} | {f"light {n}": 0.02 for n in range(25)}
+    given = Options(constitution=constitution(**weights))
+    said = sum("do not follow" in "".join(analyse(drawn_by(weights, seed, 100), given).warnings) for seed in range(120))
+    assert said <= 2  # .001 of 120 is 0.12
+
+
+def test_cells_are_put_together_until_each_expects_enough_and_nothing_is_lost() -> None:
+    assert pooled([(1.0, 0), (9.0, 7), (2.0, 5), (3.0, 1)]) == [(6.0, 6), (9.0, 7)]
+    assert pooled([(4.5, 1), (4.0, 2)]) == [(8.5, 3)]
+    assert pooled([(6.0, 1), (2.0, 2), (1.0, 3), (1.0, 1)]) == [(10.0, 7)]
+    assert pooled([(1.0, 3)]) == []
+    assert pooled([(3.0, 4), (3.0, 0), (3.0, 5), (3.0, 1)]) == [(6.0, 4), (6.0, 6)]  # never by what was seen
 
 
 def test_critiques_without_a_severity_find_what_they_ask_a_revision_for_if_they_ever_do_not() -> None:
@@ -120,6 +137,16 @@ def test_of_a_run_it_says_what_the_rows_say(cai: Cai, tmp_path: Path) -> None:
     assert expected == pytest.approx(sum(drawn.values()), abs=len(names) / 2)
     code, out, _ = cai("analyze", "coverage", config.name)
     assert (code, "rows that no principle catches" in out) == (0, True)
+
+
+def test_the_weights_are_those_that_the_config_draws_by(cai: Cai, tmp_path: Path) -> None:
+    config = made(tmp_path, cai, critique={"categories": {"honesty": 0, "helpfulness": 3}}, label_pairs=None, debias=None)
+    document = said(cai, "coverage", config.name)
+    weights = load(ROOT / "configs" / "constitutions" / "general.yaml").weighing({"honesty": 0, "helpfulness": 3}).principles
+    total = sum(row["drawn"] for row in document["principles"])
+    expected = {one.name: one.weight * total / sum(each.weight for each in weights) for one in weights if one.weight}
+    assert {row["principle"]: row["expected"] for row in document["principles"]} == pytest.approx(expected, abs=0.5)
+    assert document["warnings"] == []
 
 
 def test_a_foreign_file_says_what_it_lacks(cai: Cai, tmp_path: Path) -> None:

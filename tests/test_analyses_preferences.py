@@ -70,16 +70,63 @@ def test_a_labeler_that_looks_at_answers_favours_no_slot() -> None:
     assert not any("slot" in one for one in found.findings)
 
 
-def test_one_order_that_wins_always_is_said_with_what_to_set() -> None:
+def test_where_the_order_never_varied_the_slot_is_not_told_from_what_stands_in_it() -> None:
     found = analysed([pair(n, 0.9, vote("a")) for n in range(30)])
-    assert any("label_pairs.orders: both" in one for one in found.findings)
+    assert table(found, "position")["main"]["first"] is None
+    assert not any("slot." in one for one in found.findings), found.findings
+    once = analysed([pair(n, 0.9, vote("a"), *([vote("a", "ba")] if not n else [])) for n in range(30)])
+    for warnings in (found.warnings, once.warnings):
+        assert any("asked in one order only, or nearly: main" in one and "orders: both" in one for one in warnings)
 
 
-def test_ties_and_abstentions_stay_out_of_the_slots() -> None:
-    found = analysed([pair(n, 0.5, vote("tie"), vote("abstain", "ba"), vote("a", draw=1)) for n in range(10)])
-    assert table(found, "position")["main"]["first"] == 1.0
-    assert table(found, "labelers")["main"]["abstain"] == pytest.approx(1 / 3)
-    assert any("33.3% of the votes abstained" in one for one in found.findings)
+def test_orders_drawn_by_chance_tell_the_slot() -> None:
+    good = analysed([pair(n, 0.9, vote("a", ("ab", "ba")[n % 2])) for n in range(60)])
+    assert table(good, "position")["main"]["first"] == 0.5, "a is better, whatever its place"
+    assert not any("slot" in one for one in (*good.findings, *good.warnings))
+    slot = analysed([pair(n, 0.5, vote(("a", "b")[n % 2], ("ab", "ba")[n % 2])) for n in range(60)])
+    (said,) = [one for one in slot.findings if "favours the first slot" in one]
+    assert "100.0% of these votes have none in the other order" in said
+
+
+def test_it_cancels_only_where_every_vote_has_its_other_order() -> None:
+    rows = [pair(n, 0.5, vote("a", "ab"), vote("b", "ba")) for n in range(30)]
+    assert any("which cancels it" in one for one in analysed(rows).findings)
+    more = [*rows, *(pair(n, 0.9, vote("a", "ab")) for n in range(30, 40))]
+    (said,) = [one for one in analysed(more).findings if "favours the first slot" in one]
+    assert ("cancels it" in said, "14.3% of these votes" in said) == (False, True)
+    assert table(analysed(more), "position")["main"]["first"] == 1.0, "the ten are not looked at"
+
+
+def test_votes_are_those_of_all_pairs_and_labels_are_told_before_and_after_debias() -> None:
+    pairs = [pair(n, 0.9 if n < 8 else 0.55, vote("a"), vote("a" if n < 8 else "b", "ba")) for n in range(20)]
+    kept = [{**one, "p_a_raw": 0.9, "margin": 2.0, "flags": ["one_order"]} for one in pairs[:8]]
+    found = preferences.analyse(pairs, Options(), {"debias": iter(kept)})
+    assert (found.rows, table(found, "position")["main"]["same_winner"]) == (20, 0.4)
+    assert [(one["all"], one["kept"]) for one in table(found, "kept").values()][:2] == [(20, 8), (1.0, 1.0)]
+    assert table(found, "kept")["confidence"]["kept"] == 0.9
+    assert table(found, "flags")["one_order"]["share"] == 1.0
+    assert not any("kept" in one for one in found.warnings)
+    alone = analysed(kept)
+    assert any(one.startswith("these are rows that debias kept") for one in alone.warnings)
+
+
+def test_lengths_are_words_in_every_script() -> None:
+    found = analysed([pair(n, 0.9, response_a="\u4f60\u597d\u4e16\u754c", response_b="\u4f60") for n in range(4)])
+    assert [one["value"] for one in table(found, "length").values()] == [1.0, 4.0, 1.0, 3.0]
+
+
+def test_an_interval_of_a_confidence_stays_within_what_it_can_be() -> None:
+    found = analysed([pair(n, 0.99 if n else 0.5, kind=("x", "y")[n % 2]) for n in range(6)])
+    cells = [row["confidence"] for one in found.sections if one.name == "by_kind" for row in one.rows]
+    assert all(isinstance(one, Number) and (one.low is None or one.low >= 0.5) and (one.high or 1) <= 1 for one in cells)
+
+
+def test_abstentions_and_ties_stay_out_of_the_slots() -> None:
+    votes = [vote("tie"), vote("a", "ba"), vote("abstain", "ba", draw=1), vote("a", draw=2), vote("b", "ba", draw=2)]
+    found = analysed([pair(n, 0.5, *votes) for n in range(10)])
+    assert table(found, "position")["main"]["first"] == pytest.approx(2 / 3)
+    assert table(found, "labelers")["main"]["abstain"] == pytest.approx(1 / 5)
+    assert any("20.0% of the votes abstained" in one for one in found.findings)
 
 
 def test_the_longer_one_wins_where_it_does() -> None:
@@ -145,6 +192,7 @@ def test_votes_that_cannot_be_read_are_counted_not_believed() -> None:
 def test_nothing_at_all_is_no_section() -> None:
     found = analysed([{"prompt": "hi"}])
     assert found.sections == ()
+    assert "no row has a label" in found.unusable
     assert any("response_a" in one for one in found.warnings)
 
 

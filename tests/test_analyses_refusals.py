@@ -61,7 +61,7 @@ def test_refusals_are_told_by_kind_before_and_after() -> None:
     assert kinds["harmful"] == {"kind": "harmful", "rows": 10, "first": 1.0, "last": 1.0, "change": 0.0}
     assert kinds["harmless"] | {"change": None} == {"kind": "harmless", "rows": 10, "first": 0.1, "last": 0.4, "change": None}
     assert kinds["harmless"]["change"] == pytest.approx(0.3)
-    assert analysis.findings[0].startswith("Over-refusal: of the harmless prompts 40% (")
+    assert analysis.findings[0].startswith("Over-refusal: of the harmless prompts 40.0% (")
     assert analysis.findings[0].endswith("are by wary: read its revision_prompt.")
 
 
@@ -103,6 +103,58 @@ def test_the_flag_of_the_provider_counts_with_and_without_words() -> None:
 def test_pairs_are_read_in_every_shape_that_they_come_in(pair: dict[str, Any]) -> None:
     kinds = table(analyse([{"kind": "harmless", **pair}], Options()), "kinds", "kind")
     assert (kinds["harmless"]["chosen"].value, kinds["harmless"]["rejected"].value) == (1.0, 0.0)
+
+
+def test_a_change_of_every_response_is_a_change() -> None:
+    """Nothing varies here, which leaves a t interval without width."""
+    given = [chain(f"p{n}", NO, taken([found("open", 0.6)], f"{YES} {n}")) for n in range(40)]
+    analysis = analyse(given, Options())
+    change = table(analysis, "kinds", "kind")["harmful"]["change"]
+    assert (change.value, change.low) == (-1.0, -1.0)
+    assert -1 < change.high < -0.8
+    assert analysis.findings[-1].startswith("Last texts hold fewer refusals than first answers: 0")
+
+
+def test_no_change_is_told_with_an_interval_and_is_no_finding() -> None:
+    analysis = analyse([chain(f"p{n}", NO, taken([found("open", 0.0)])) for n in range(40)], Options())
+    change = table(analysis, "kinds", "kind")["harmful"]["change"]
+    assert change.low < change.value == 0 < change.high
+    assert not [one for one in analysis.findings if "than first answers" in one]
+
+
+@pytest.mark.parametrize("flag", [True, "true", "True", "TRUE"])
+def test_a_flag_counts_as_a_table_of_text_holds_it(flag: object) -> None:
+    given = [{"prompt_id": f"p{n}", "kind": "harmful", "response": YES, "refused": flag if n else "false"} for n in range(4)]
+    assert table(analyse(given, Options()), "kinds", "kind")["harmful"]["last"].value == 0.75
+
+
+def pair(n: int, **label: object) -> dict[str, Any]:
+    """The response that refuses stands first in every second pair, by chance."""
+    a, b = (NO, f"{YES} {n}") if n % 2 else (f"{YES} {n}", NO)
+    return {"prompt_id": f"p{n}", "kind": "harmful", "response_a": a, "response_b": b, **label}
+
+
+@pytest.mark.parametrize("label", ["preference", "p_a", "votes"])
+def test_labeled_pairs_are_told_by_what_was_preferred_not_by_a_and_b(label: str) -> None:
+    def given(n: int) -> dict[str, Any]:
+        won = "ab"[n % 2]
+        vote = {"labeler": "judge", "order": "ab", "verdict": won, "p_a": None}
+        return pair(
+            n, **{"preference": {"preference": won}, "p_a": {"p_a": 0.9 - 0.8 * (n % 2)}, "votes": {"votes": [vote]}}[label]
+        )
+
+    analysis = analyse([given(n) for n in range(20)], Options())
+    assert values(table(analysis, "kinds", "kind")["harmful"]) == {
+        "kind": "harmful", "rows": 20, "rejected": 1.0, "chosen": 0.0, "change": -1.0,
+    }  # fmt: skip
+    assert analysis.findings[0].startswith("Of the harmful prompts 0")
+    assert "in what is chosen" in analysis.findings[0]
+
+
+def test_pairs_that_prefer_neither_are_left_out_and_counted() -> None:
+    analysis = analyse([pair(n, preference="tie" if n else "a") for n in range(5)], Options())
+    assert table(analysis, "kinds", "kind")["harmful"]["rows"] == 1
+    assert "4 of 5 pairs prefer neither response, and are left out" in analysis.warnings[0]
 
 
 def test_without_harmless_prompts_it_says_what_cannot_be_seen() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_groups_without_a_shared_prompt_are_compared_by_their_means_and_that_is_
     assert rows_of(found, "differences") == []
     apart = difference(found, "length, words", "differences_apart")
     assert (apart["prompts"], round(apart["difference"].value)) == (60, -20)
-    assert any("no two groups answered the same prompt" in one for one in found.warnings)
+    assert any("share fewer than half of their prompts" in one for one in found.warnings)
 
 
 def test_p_values_are_adjusted_for_the_number_of_comparisons() -> None:
@@ -104,12 +105,14 @@ def test_chains_tell_severity_and_revisions() -> None:
     means = {row["measure"]: row["mean"].value for row in rows_of(found, "measures")}
     told = [means[name] for name in ("severity, first round", "severity, last round", "revisions accepted")]
     assert told == pytest.approx([0.8, 0.2, 1.0])
+    single = systems.analyse([sample(n, 0, 5, rounds=rounds[:1]) for n in range(3)], Options())
+    assert not any(row["measure"] == "severity, last round" for row in rows_of(single, "measures")), "it is the first"
 
 
 def test_labelers_prefer_one_of_two_systems() -> None:
     samples = two_systems(40, gain=0)
     pairs = [pair(n, "b" if n < 30 else "tie") for n in range(40)]
-    found = systems.analyse(samples, Options(), {"score": iter(()), "debias": iter(pairs), "label-pairs": _never()})
+    found = systems.analyse(samples, Options(), {"score": iter(()), "label-pairs": iter(pairs), "debias": _never()})
     (won,) = rows_of(found, "wins")
     assert (won["winner"], won["against"], won["pairs"]) == ("(no system prompt)", "be kind", 40)
     assert won["won"].value == pytest.approx(5 / 40), "ten ties are five wins"
@@ -117,7 +120,7 @@ def test_labelers_prefer_one_of_two_systems() -> None:
 
 
 def _never() -> Iterator[dict[str, Any]]:
-    raise AssertionError("label-pairs holds the pairs of debias")
+    raise AssertionError("debias holds some of the pairs of label-pairs")
     yield {}
 
 
@@ -158,3 +161,68 @@ def test_one_group_is_described_and_a_missing_column_named() -> None:
     assert any("nothing to compare" in one for one in systems.analyse(rows, Options()).warnings)
     assert any("no row has a column 'tone'" in one for one in systems.analyse(rows, Options(by="tone")).warnings)
     assert isinstance(rows_of(systems.analyse(rows, Options()), "measures")[0]["mean"], Number)
+
+
+def test_a_perfect_difference_is_found_and_has_an_interval() -> None:
+    for apart in (False, True):
+        rows = [sample(n + 500 * apart * m, m, 5, model=f"m{m}", refused=not m) for n in range(500) for m in range(2)]
+        found = systems.analyse(rows, Options())
+        refused = difference(found, "refused", "differences_apart" if apart else "differences")
+        assert (refused["difference"].value, refused["difference"].low > 0.98, refused["p"] < 1e-9) == (1.0, True, True)
+        assert any(one.startswith("refused: m0 minus m1 is +100.0 points (+9") for one in found.findings), found.findings
+
+
+def test_a_difference_that_never_varies_is_found_too() -> None:
+    rows = [sample(n, m, 5 + 2 * m, model=f"m{m}") for n in range(30) for m in range(2)]
+    assert "length, words: m0 minus m1 is -2.0, p < 0.001." in systems.analyse(rows, Options()).findings
+
+
+def test_what_could_not_be_tested_is_not_called_equal() -> None:
+    rows = [sample(0, m, 5 + 9 * m, model=f"m{m}") for m in range(2)]
+    findings = systems.analyse(rows, Options()).findings
+    assert findings == ("3 of 3 comparisons could not be tested: a group has fewer than two prompts.",)
+
+
+def test_one_shared_prompt_does_not_discard_all_others() -> None:
+    rng = np.random.default_rng(4)
+    rows = [sample(n if n else -1, 0, int(rng.integers(20, 40)), model="x") for n in range(50)]
+    rows += [sample(-n - 1, 1, int(rng.integers(60, 90)), model="y") for n in range(50)]
+    found = systems.analyse(rows, Options())
+    length = difference(found, "length, words", "differences_apart")
+    assert (length["prompts"], length["difference"].high < -30) == (100, True)
+    assert any("compared on all" in one for one in found.warnings)
+
+
+def test_wins_of_many_groups_are_adjusted_for_their_number() -> None:
+    rng, claimed = np.random.default_rng(0), 0
+    for _ in range(20):
+        rows = [
+            pair(28 * 60 * at + n, "ab"[int(rng.integers(2))], model_a=left, model_b=right)
+            for at, (left, right) in enumerate(itertools.combinations("ABCDEFGH", 2)) for n in range(60)
+        ]  # fmt: skip
+        claimed += any(" wins " in one for one in systems.analyse(rows, Options(by="model")).findings)
+    assert claimed <= 4, "28 comparisons without a difference: each data set claims one with a chance of 5%"
+
+
+def test_the_limit_of_groups_is_the_same_with_and_without_by() -> None:
+    rows = [sample(n, 0, 5, model=f"m{n % 25}") for n in range(50)]
+    for by in (None, "model"):
+        with pytest.raises(Fix, match="model: more than 24 values"):
+            systems.analyse(rows, Options(by=by))
+    assert systems.analyse([row for row in rows if row["model"] != "m24"], Options()).sections
+
+
+def test_lengths_are_words_in_every_script() -> None:
+    rows = [sample(n, 0, 0, response="\u4f60\u597d\u4e16\u754c") for n in range(3)]
+    (words,) = [
+        row["mean"].value for row in rows_of(systems.analyse(rows, Options()), "measures") if row["measure"] == "length, words"
+    ]
+    assert words == 4.0
+
+
+def test_an_interval_stays_within_what_its_measure_can_be() -> None:
+    rows = [sample(n, 0, 5, rounds=[{"severity": 1.0 if n else 0.2, "accepted": True}]) for n in range(3)]
+    (mean,) = [
+        row["mean"] for row in rows_of(systems.analyse(rows, Options()), "measures") if row["measure"] == "severity, first round"
+    ]
+    assert 0 <= mean.low <= mean.high <= 1

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from cai_cli import analyses
 from cai_cli.analyses import Analysis, Column, Number, Section
+from cai_cli.analyses._texts import length
 from cai_cli.errors import Exit, Fix
 from cai_cli.reports import charts
 from cai_cli.reports.analysis_page import analysis_page, said
@@ -79,29 +81,54 @@ def test_systems_are_compared_over_stages(cai: Cai, made: Path) -> None:
     assert 0 <= won["won"]["low"] <= won["won"]["value"] <= won["won"]["high"] <= 1
 
 
+def test_categories_of_the_config_weigh_what_coverage_expects(cai: Cai, made: Path) -> None:
+    plain, config = json.loads((made / "c.yaml").read_text()), made / "weighed.yaml"
+    config.write_text(json.dumps({**plain, "critique": {"categories": {"harmlessness": 0}}}))
+    drawn = [
+        analyzed(cai, "coverage", one, "-o", made / "out")["sections"]["principles"]["rows"] for one in (made / "c.yaml", config)
+    ]
+    expected = [{row["principle"]: row["expected"] for row in rows} for rows in drawn]
+    assert expected[0] != expected[1]
+
+
 def test_counts_are_those_of_the_rows(cai: Cai, made: Path) -> None:
-    rows = [json.loads(line) for path in sorted((made / "out/debias/latest").glob("*-of-*")) for line in path.open()]
+    rows = rows_of(made, "label-pairs")
     found = analyzed(cai, "preferences", made / "c.yaml", "-o", made / "out", "--by", "meta.topic")
     sections = {name: one["rows"] for name, one in found["sections"].items()}
     assert sections["labels"][0]["rows"] == sum(row["preference"] == "a" for row in rows)
     assert sum(row["votes"] for row in sections["labelers"]) == sum(len(row["votes"]) for row in rows)
     assert [row["by"] for row in sections["by"]] == ["t0", "t1", "t2"]
-    longer = sections["length"][0]["value"]
-    decided = [row for row in rows if row["chosen"] and len(row["chosen"].split()) != len(row["rejected"].split())]
-    assert longer["value"] == pytest.approx(
-        sum(len(row["chosen"].split()) > len(row["rejected"].split()) for row in decided) / len(decided)
-    )
+    kept = rows_of(made, "debias")
+    assert (sections["kept"][0]["all"], sections["kept"][0]["kept"]) == (len(rows), len(kept))
+    longer = [length(row["chosen"]) > length(row["rejected"]) for row in kept if row["chosen"] and _differ(row)]
+    assert sections["kept"][4]["kept"]["value"] == pytest.approx(sum(longer) / len(longer))
+
+
+def _differ(row: dict[str, Any]) -> bool:
+    return length(row["chosen"]) != length(row["rejected"])
+
+
+def rows_of(made: Path, stage: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in sorted((made / f"out/{stage}/latest").glob("*-of-*")) for line in path.open()]
 
 
 def test_the_same_rows_come_from_a_stages_folder_a_file_and_stdin(cai: Cai, made: Path, tmp_path: Path) -> None:
-    text = b"".join(path.read_bytes() for path in sorted((made / "out/debias/latest").glob("*-of-*")))
+    text = b"".join(path.read_bytes() for path in sorted((made / "out/label-pairs/latest").glob("*-of-*")))
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(text))
     found = [
-        analyzed(cai, "preferences", "-i", made / "out/debias"), analyzed(cai, "preferences", "-i", "rows.jsonl.gz"),
+        analyzed(cai, "preferences", "-i", made / "out/label-pairs"), analyzed(cai, "preferences", "-i", "rows.jsonl.gz"),
         analyzed(cai, "preferences", "-i", "-", stdin=text), analyzed(cai, "preferences", made / "c.yaml", "-o", made / "out"),
     ]  # fmt: skip
-    assert [one.pop("source").partition("/v")[0] for one in found][1:] == ["rows.jsonl.gz", "stdin", "debias"]
-    assert found[0] == found[1] == found[2] == found[3]
+    assert [one.pop("source").partition("/v")[0] for one in found][1:] == ["rows.jsonl.gz", "stdin", "label-pairs"]
+    del found[3]["sections"]["kept"], found[3]["sections"]["flags"]
+    assert found[0] == found[1] == found[2] == found[3], "what debias kept is told of a config only"
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_rows_that_debias_selected_are_said_to_be_so(cai: Cai, made: Path, name: str) -> None:
+    for of_all, arguments in ((True, [made / "c.yaml", "-o", made / "out"]), (False, ["-i", made / "out/debias"])):
+        found = analyzed(cai, name, *arguments)
+        assert any("which debias kept" in one or "that debias kept" in one for one in found["warnings"]) != of_all
 
 
 def test_a_table_of_other_people_is_looked_at_as_far_as_its_columns_go(cai: Cai, tmp_path: Path) -> None:
@@ -148,7 +175,7 @@ def test_what_has_not_been_made_is_named_with_the_command_that_makes_it(cai: Cai
     write_rows(tmp_path / "prompts.jsonl", PROMPTS)
     code, out, err = cai("analyze", name, write_config(tmp_path))
     assert (code, out) == (Exit.INPUT, "")
-    assert "out holds no debias nor label-pairs yet" in err
+    assert "out holds no label-pairs nor debias yet" in err
     assert re.search(r"hint: make it: cai run .*c\.yaml; or look at a file: -i FILE", err)
 
 
@@ -156,10 +183,27 @@ def test_rows_that_say_nothing_are_an_error_that_names_the_columns(cai: Cai, tmp
     write_rows(tmp_path / "rows.jsonl", [{"prompt": "hi"}])
     code, out, err = cai("analyze", "preferences", "-i", "rows.jsonl")
     assert (code, out) == (Exit.INPUT, "")
-    assert "rows.jsonl: no row has votes" in err
+    assert "rows.jsonl: no row has a label (preference, p_a or votes), or two texts" in err
+    assert "note" not in err
     (tmp_path / "empty.jsonl").write_text("")
     code, _, err = cai("analyze", "preferences", "-i", "empty.jsonl")
     assert (code, "empty.jsonl holds no rows" in err) == (Exit.INPUT, True)
+
+
+def test_finding_nothing_in_sound_rows_is_an_answer(cai: Cai, tmp_path: Path) -> None:
+    vote = {"labeler": "x", "order": "ab", "verdict": "a"}
+    write_rows(tmp_path / "rows.jsonl", [{"id": str(n), "prompt": str(n), "votes": [vote]} for n in range(4)])
+    code, out, err = cai("analyze", "agreement", "-i", "rows.jsonl")
+    assert (code, err) == (Exit.OK, "")
+    assert "there is nothing to show" in out
+    assert "note: there is one labeler only" in out
+    assert analyzed(cai, "agreement", "-i", "rows.jsonl")["sections"] == {}
+
+
+def test_two_columns_of_a_file_give_a_sentence(cai: Cai, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [{"id": str(n), "one": "yes", "two": "yes" if n % 4 else "no"} for n in range(40)])
+    found = analyzed(cai, "agreement", "-i", "rows.jsonl", "--column", "one", "--column", "two")
+    assert any(one.startswith("one / two: the same in 75.0% (") for one in found["findings"])
 
 
 def test_neither_config_nor_rows_is_a_mistake_of_the_command_line(cai: Cai) -> None:
@@ -278,7 +322,11 @@ def test_what_does_not_fit_gives_way_charts_first_then_intervals() -> None:
     assert "---o---" in at[200].replace("+", "-")
     assert "61.2% (58.0 to 64.4)" in at[200]
     assert "61.2% ±3.2" in at[80]
-    assert "±" not in at[60]
+    assert "±" not in at[60].replace("±: the 95%", "")
+    aside = Number(value=0.612, low=0.5, high=0.644, unit="share")
+    rows = tuple({**row, **{f"v{n}": aside for n in range(4)}} for row in WIDE.rows)
+    narrow = "\n".join(drawn(replace(PAGE, sections=(replace(WIDE, rows=rows),)), 70))
+    assert narrow.count("61.2% (50.0 to 64.4)") == 2, "what is drawn with whiskers keeps its interval longest"
 
 
 def test_a_value_like_the_one_above_is_not_repeated() -> None:
@@ -293,10 +341,44 @@ def test_a_value_like_the_one_above_is_not_repeated() -> None:
         (Number(value=-0.0004), ">-0.001"),
         (Number(value=None), "-"),
         (Number(value=2.0), "2.00"),
+        (Number(value=-0.04, unit="words"), "0.0"),
+        (Number(value=1.0, low=0.981, high=1.0), "1.000 (0.981 to 1.000)"),
     ],
 )
 def test_numbers_are_said_with_three_digits(number: Number, words: str) -> None:
     assert said(number) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (SHARE, "61.2% ±3.2"),
+        (Number(value=0.0, low=0.0, high=0.088, unit="share"), "0.0% (0.0 to 8.8)"),
+        (Number(value=0.9, low=0.7, high=0.95), "0.900 (0.700 to 0.950)"),
+        (Number(value=0.9, low=0.8504, high=0.9501), "0.900 ±0.050"),
+    ],
+)
+def test_half_an_interval_is_said_only_where_it_is_centred(number: Number, words: str) -> None:
+    assert said(number, "half") == words
+
+
+def test_a_column_has_its_decimals_and_a_unit_its_own() -> None:
+    head = (Column(name="who", title="who"), Column(name="p", title="p"), Column(name="v", title="value"))
+    values = (Number(value=0.07, unit="words"), Number(value=12.3, unit="words"), SHARE, Number(value=9.98), Number(value=0.071))
+    rows = tuple(
+        {"who": str(n), "p": p, "v": v} for n, (p, v) in enumerate(zip((1.0, 0.5, 0.01, 0.0001, 0.2), values, strict=True))
+    )
+    rows += ({"who": "6", "p": None, "v": 12345},)
+    lines = drawn(Analysis(name="a", rows=5, sections=(Section(name="s", title="s", head=head, rows=rows),)), 100)
+    cells = [line.split() for line in lines if line[:1].isdigit()]
+    assert [one[1] for one in cells] == ["1.000", "0.500", "0.010", "<0.001", "0.200", "-"]
+    assert [" ".join(one[2:]) for one in cells] == ["0.1", "12.3", "61.2% (58.0 to 64.4)", "9.98", "0.07", "12,345"]
+
+
+def test_what_stands_in_the_tables_is_said_below() -> None:
+    assert drawn(PAGE, 200)[-2].startswith("(low to high): the 95% interval, by prompt; --o--:")
+    plain = Section(name="s", title="s", head=(Column(name="n", title="n"),), rows=({"n": 1},))
+    assert drawn(Analysis(name="a", rows=1, sections=(plain,)), 80)[-2].strip() == "1"
 
 
 def test_bars_are_as_long_as_their_share_and_plain_where_asked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from cai_cli.bias import aggregate, outcome
 from cai_cli.bias.agreement import agreement
-from cai_cli.bias.estimate import Floats, by_prompt, mean, resample
+from cai_cli.bias.estimate import Estimate, Floats, by_prompt, mean, resample
+from cai_cli.bias.interval import wilson
 from cai_cli.bias.position import first_slot_excess, position_from_probabilities, position_from_votes, swapped
 from cai_cli.bias.slope import slope
 
@@ -124,7 +126,50 @@ def test_bootstrap_intervals_cover_when_pairs_share_prompts() -> None:
     rates = rng.beta(4, 2, (300, 100)).repeat(4, axis=1)
     found = [mean((rng.random(400) < row).astype(float), prompt, n) for n, row in enumerate(rates)]
     assert 0.91 <= covered(found, 2 / 3) <= 0.98
-    assert mean(np.ones(4), np.zeros(4), 1).se == 0.0
+
+
+@pytest.mark.parametrize("of", [mean, first_slot_excess])
+def test_one_prompt_has_no_interval_however_many_rows_it_has(of: Callable[..., Estimate]) -> None:
+    for rows in (1, 4):
+        found = of(np.ones(rows), np.zeros(rows), 1)
+        assert (found.value, found.se, found.ci) == (1.0, None, None)
+        assert "fewer than two prompts" in found.warning
+
+
+def test_where_all_prompts_are_alike_the_interval_is_as_wide_as_wilsons() -> None:
+    for groups in (2, 40):
+        prompt = np.arange(float(groups))
+        for value in (0.0, 1.0):
+            found = mean(np.full(groups, value), prompt, 1, (0, 1))
+            assert found.ci == pytest.approx(wilson(value * groups, groups))
+        low, high = wilson(0, groups)
+        assert first_slot_excess(np.ones(groups), prompt, 1).ci == pytest.approx((1 - 2 * high, 1.0))
+        assert first_slot_excess(np.full(groups, 0.5), prompt, 1).ci == pytest.approx((-high, high))
+        same = swapped(np.ones(groups, int), -np.ones(groups, int), prompt, 7)
+        assert same.consistency.ci == pytest.approx((1 - high, 1.0))
+        assert same.conflict_rate.ci == pytest.approx((low, high))
+        found = agreement(np.ones(groups, int), np.ones(groups, int), prompt, 7)
+        assert found.raw.ci == pytest.approx((1 - high, 1.0))
+        assert found.kappa.ci == found.ac1.ci == pytest.approx((1 - 2 * high, 1.0))
+    assert mean(np.full(9, 0.3), np.arange(9.0), 1).ci is None, "no bounds are known, so nothing tells"
+
+
+def test_a_share_near_its_bound_is_covered_where_most_samples_are_all_alike() -> None:
+    rng = np.random.default_rng(11)
+    found = [mean((rng.random(40) < 0.98).astype(float), np.arange(40.0), n, (0, 1)) for n in range(REPETITIONS)]
+    assert covered(found, 0.98) >= 0.93
+
+
+@pytest.mark.parametrize(("pairs", "is_significant"), [(2, False), (5, False), (6, True), (200, True)])
+def test_a_judge_that_says_the_same_of_every_pair_has_no_interval_and_the_p_of_a_sign_test(
+    pairs: int, is_significant: bool
+) -> None:
+    found = position_from_probabilities(np.full(pairs, 0.8472978), np.full(pairs, -0.8472978))
+    assert (found.ci, found.significant) == (None, is_significant)
+    assert found.value == pytest.approx(0.8472978)
+    assert found.p_value == pytest.approx(2 * 0.5**pairs)
+    assert "nothing tells how they vary" in found.warning
+    assert position_from_probabilities(np.zeros(pairs), np.zeros(pairs)).p_value == 1.0
 
 
 def test_resampling_distinct_rows_is_the_plain_bootstrap() -> None:

@@ -197,7 +197,10 @@ def test_an_unknown_price_and_a_cap_do_not_go_together(tmp_path: Path) -> None:
     with opened(tmp_path / "ledger.sqlite", "run-1") as ledger:
         with pytest.raises(Fix, match="nobody-knows-it") as caught:
             Budget(ledger, 1.0).most(asked)
-        assert "model.price" in caught.value.hint
+        assert caught.value.hint.startswith("set model.price")
+        with pytest.raises(Fix) as caught:
+            Budget(ledger, 1.0).price(Model(provider="anthropic", name="claude-opus-55"))
+        assert caught.value.hint.startswith("did you mean 'claude-opus-5-5'? if not, set model.price")
         assert Budget(ledger, None).most(asked) == 0.0
         assert Budget(ledger, None).cost(UNKNOWN, Reply(text="a", tokens_in=5)) == 0.0
 

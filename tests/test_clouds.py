@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from answering import MESSAGE, Answer, Asked, Server, request, status, well
+from outside import PYTHONPATH
 
 from cai_cli.errors import Exit, Fatal, Fix, Reject, Retry
 from cai_cli.flow import Model, Reply
@@ -214,7 +217,8 @@ def test_a_missing_package_is_said_with_what_to_type(cloud: str, package: str) -
     code = f"import sys; sys.modules['{package}'] = None\n"  # as the interpreter marks what cannot be imported
     code += "from cai_cli.errors import Fix; from cai_cli.flow import Model; from cai_cli.providers import connect\n"
     code += f"try: connect(Model(provider='{cloud}', name='m'))\nexcept Fix as fix: print(fix.hint)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    env = os.environ | {"PYTHONPATH": PYTHONPATH}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout == f"pip install 'cai-cli[{cloud}]'\n"
 
 
@@ -225,6 +229,38 @@ def refused(cloud: str, answer: Answer, token: bool = True, deadline_s: float = 
     with pytest.raises((Retry, Reject, Fatal)) as caught:
         asked_of(cloud, answer, token, deadline_s)
     return caught.value
+
+
+def own_certificate(folder: Path) -> ssl.SSLContext:
+    """What a server of one's own has: a certificate that it signed itself."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, begun = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    signed = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), begun, begun + timedelta(days=1))
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = folder / "server.pem"
+    path.write_bytes(pem + signed.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(path)
+    return tls
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_certificate_that_nobody_trusts_stops_the_run(tmp_path: Path, cloud: str) -> None:
+    async def main() -> None:
+        async with Server(tls=own_certificate(tmp_path)) as server:
+            provider = connect(model(cloud, server.url))
+            try:
+                await provider.send(request(model(cloud)), 10)
+            finally:
+                await provider.close()
+
+    with pytest.raises(Fatal, match="its certificate is not trusted") as caught:
+        asyncio.run(main())
+    assert (caught.value.code, "SSL_CERT_FILE" in caught.value.hint) == (Exit.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)

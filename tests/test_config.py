@@ -360,9 +360,13 @@ def test_a_constitution_is_the_configs_own_then_the_shipped_one(folder: Path) ->
     shipped = read(folder, text).constitution_path()
     assert shipped is not None
     assert shipped.parts[-3:] == ("configs", "constitutions", "general.yaml")
+    assert read(folder, FREE + "constitution: general\n").constitution_path() == shipped, "by its name, too"
     (folder / "constitutions").mkdir()
     (folder / "constitutions" / "general.yaml").write_text(CONSTITUTION, "utf-8")
     assert read(folder, text).constitution_path() == folder / "constitutions" / "general.yaml"
+    (folder / "general").write_text(CONSTITUTION, "utf-8")
+    assert read(folder, FREE + "constitution: general\n").constitution_path() == folder / "general", "a file comes first"
+    assert [hint for _, hint in problems(folder, FREE + "constitution: genral\n")] == ["did you mean 'general'?"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("1h30m", 5400), ("2d", 172800)])

@@ -69,6 +69,8 @@ def check(cai: Cai, tmp_path: Path) -> Callable[..., Keys]:
         ("critique: {principles: 0, model: {thinking: {type: adaptive}}}", "model.max_tokens", "thinking counts towards it"),
         ("generate: {model: {name: claude-sonnet-4-5}}", "generate.model.name", "offered until 2026-11-30"),
         ("generate: {model: {name: my-own}}", "generate.model.price", "budget_usd cannot be kept"),
+        ("generate: {model: {name: claude-sonnet-5.5}}", "generate.model.price", "did you mean 'claude-sonnet-5-5'?"),
+        ("generate: {}\naudit: {rate: 0.5}", "audit", "`cai audit` is not in this version"),
         ("generate: {model: {temperature: 0.7}}", "generate.model.temperature", "400"),
         ("critique: {principles: 1, categories: {harmlessness: 20}}\n" + CONSTITUTION, "constitution", "principles: 9"),
     ],

@@ -259,7 +259,10 @@ def test_recommendations_name_what_to_set() -> None:
     document = measure(world(verdict, 200, 13, single=1.0), DEFAULTS, 7).document
     assert "ask in both orders: label_pairs.orders: both" in document["recommendations"]
     rows = [replace(row, gold="") for row in world(verdict, 200, 17)]
-    assert any("cai audit sample" in line for line in measure(rows, DEFAULTS, 7).document["recommendations"])
+    assert any(
+        "prompts.gold: true" in line and "cai analyze agreement" in line
+        for line in measure(rows, DEFAULTS, 7).document["recommendations"]
+    )
 
 
 def test_several_labelers_are_measured_apart_and_compared() -> None:

@@ -126,6 +126,11 @@ def test_offline_reaches_nobody(doctor: Any, server: Server) -> None:
     assert not [what for what in checks if what.startswith(("server", "clock"))]
 
 
+def test_a_slip_in_a_models_name_is_named_where_its_price_is_missing(doctor: Any) -> None:
+    _, checks = doctor("--offline", model=at("http://127.0.0.1:9", name="claude-sonnet-5.5"))
+    assert checks["price claude-sonnet-5.5"]["hint"].startswith("did you mean 'claude-sonnet-5-5'? if not, set model.price")
+
+
 # A server that says what it is told to
 
 

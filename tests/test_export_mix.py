@@ -96,8 +96,8 @@ def test_too_few_rows_are_all_taken_once_and_that_is_told(cai: Cai, tiny: Config
 def test_rows_come_in_more_than_one_form(row: dict[str, Any], texts: list[str], tiny: Config, tmp_path: Path) -> None:
     one = mixing(tiny, tmp_path / "out", (write_rows(tmp_path / "one.jsonl", [row]), 0.5))
     (found,) = [found for _, found in rows_of(one.version) if found["source"] == "one.jsonl"]
-    assert [turn["content"] for turn in found["messages"]] == texts
-    assert [turn["role"] for turn in found["messages"]][-2:] == ["user", "assistant"]
+    assert [turn["content"] for turn in found["prompt"] + found["completion"]] == texts
+    assert [turn["role"] for turn in found["prompt"][-1:] + found["completion"]] == ["user", "assistant"]
     assert (found["prompt_id"] == "mine", found["kind"]) == ("prompt_id" in row, row.get("kind", ""))
 
 

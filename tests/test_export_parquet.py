@@ -103,11 +103,15 @@ def test_the_command_says_of_each_format_what_is_in_it_and_what_trains_on_it(cai
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[:5]] == ["export", "sft", "kto", "hf_recipe", "critiques"]
     assert any(line.startswith("kto") and "desirable, " in line and "undesirable" in line for line in lines)
-    assert 'rows = datasets.load_dataset("training", "hf_recipe", split="train_sft").select_columns(["messages"])' in lines
+    at = lines.index('rows = datasets.load_dataset("training", "hf_recipe", split="train_sft")')
+    assert lines[at + 1 : at + 4] == [
+        'rows = rows.select_columns(["prompt", "chosen"])', 'rows = rows.rename_columns({"chosen": "completion"})',
+        "trl.SFTTrainer(..., train_dataset=rows)",
+    ]  # fmt: skip
     at = lines.index('rows = datasets.load_dataset("training", "hf_recipe", split="train_prefs")')
     assert lines[at + 1 : at + 3] == ["trl.DPOTrainer(..., train_dataset=rows)", "trl.RewardTrainer(..., train_dataset=rows)"]
     at = lines.index('rows = datasets.load_dataset("training", "critiques", split="train")')
-    assert lines[at + 1] == "trl.SFTTrainer(..., args=trl.SFTConfig(..., assistant_only_loss=True), train_dataset=rows)"
+    assert lines[at + 1] == "trl.SFTTrainer(..., train_dataset=rows)"
     assert "max_length" in lines[-1]
 
 

@@ -18,14 +18,13 @@ from exporting import Quiet, loaded, ran, rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai_cli import config as configs
 from cai_cli import exports, records
 from cai_cli.config import Config
 from cai_cli.engine import run, versions
 from cai_cli.engine.export import Options, export
 from cai_cli.engine.lock import Held, lock_file, locked
 from cai_cli.errors import Exit, Fix
-from cai_cli.exports import Left, preference, sft
+from cai_cli.exports import Left, critiques, preference, sft
 from cai_cli.records import Chain, Preference, Sample, Turn, from_row
 
 ROOT = Path(__file__).parent.parent
@@ -49,9 +48,16 @@ def test_a_conversation_ends_with_the_response_and_begins_with_a_system_turn_onl
     (plain,), (told,) = sft.convert(SAMPLE), sft.convert(replace(SAMPLE, system="Be brief."))
     assert isinstance(plain, sft.Example)
     assert isinstance(told, sft.Example)
-    assert plain.messages == (*TURNS, Turn(role="assistant", content="Well, thanks."))
-    assert told.messages == (Turn(role="system", content="Be brief."), *plain.messages)
+    assert (plain.prompt, plain.completion) == (TURNS, (Turn(role="assistant", content="Well, thanks."),))
+    assert (told.prompt, told.completion) == ((Turn(role="system", content="Be brief."), *TURNS), plain.completion)
     assert plain.source == "initial"
+
+
+def test_in_one_list_a_conversation_is_the_same_turns() -> None:
+    (row,), (apart,) = sft.convert(SAMPLE, exports.Asked(shape="messages")), sft.convert(SAMPLE)
+    assert isinstance(row, sft.Conversation)
+    assert isinstance(apart, sft.Example)
+    assert row.messages == sft.turns_of(apart) == sft.turns_of(row) == (*TURNS, Turn(role="assistant", content="Well, thanks."))
 
 
 def test_a_revised_response_says_so_and_an_unchanged_one_does_not() -> None:
@@ -60,7 +66,7 @@ def test_a_revised_response_says_so_and_an_unchanged_one_does_not() -> None:
     assert isinstance(kept, sft.Example)
     assert isinstance(revised, sft.Example)
     assert (kept.source, revised.source) == ("initial", "revised")
-    assert revised.messages[-1].content == "Fine, and you?"
+    assert revised.completion[0].content == "Fine, and you?"
 
 
 @pytest.mark.parametrize(
@@ -111,14 +117,16 @@ def test_every_sample_comes_out_once_and_unaltered_or_with_a_reason(sample: Samp
     fit = bool(sample.response.strip()) and not sample.refused and not sample.truncated
     assert isinstance(outcome, sft.Example) == fit
     if isinstance(outcome, sft.Example):
-        assert outcome.messages[-1] == Turn(role="assistant", content=sample.response)
+        assert outcome.completion == (Turn(role="assistant", content=sample.response),)
         assert from_row(sft.Example, json.loads(json.dumps(asdict(outcome)))) == outcome
 
 
 def test_no_column_has_a_name_that_trainers_stumble_over() -> None:
     columns = {name: {one["name"] for one in records.features(exports.find(name).SHAPE)} for name in exports.names()}
     assert not {"image", "images"} & set().union(*columns.values())
-    assert "prompt" not in columns["sft"]
+    assert {"prompt", "completion"} <= columns["sft"] & columns["critiques"]
+    in_one_list = [{one["name"] for one in records.features(shape)} for shape in (sft.Conversation, critiques.Exchange)]
+    assert all("messages" in found and "prompt" not in found for found in in_one_list)  # side by side, TRL reads another format
     assert {"prompt", "chosen", "rejected", "margin"} <= columns["preference"]
 
 
@@ -205,11 +213,11 @@ def test_every_margin_is_a_number_and_chosen_and_rejected_differ(tiny: Config, t
     assert all(row["chosen"] != row["rejected"] for row in rows)
 
 
-def test_the_same_again_is_nothing_new_and_another_split_is_another_version(tiny: Config, tmp_path: Path) -> None:
+def test_the_same_again_is_nothing_new_and_another_shape_is_another_version(tiny: Config, tmp_path: Path) -> None:
     first, again = export(tiny, "sft", tmp_path), export(tiny, "sft", tmp_path)
     assert (first.unchanged, again.unchanged) == (False, True)
     assert again.version.path == first.version.path
-    other = export(configs.load(tiny.path, ["split.test=0"], env={}), "sft", tmp_path)
+    other = export(tiny, "sft", tmp_path, options=Options(shape="messages"))
     assert other.version.name.startswith("v0002-")
     assert (tmp_path / "sft" / "latest").resolve() == other.version.path
     assert first.version.path.is_dir()

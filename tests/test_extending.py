@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from outside import ROOT, Done, cai, manifests, rows_of, unbalanced, write_config, write_rows
+from outside import PYTHONPATH, ROOT, Done, cai, manifests, rows_of, unbalanced, write_config, write_rows
 
 from cai_cli import providers
 from cai_cli.config import load
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: object) -> Done:
-    return cai(folder, *arguments, env={"PYTHONPATH": f"{ROOT}:{folder / 'installed'}"})
+    return cai(folder, *arguments, env={"PYTHONPATH": f"{PYTHONPATH}:{folder / 'installed'}"})
 
 
 def test_the_page_holds_a_package_with_one_of_each() -> None:
@@ -97,6 +97,16 @@ def test_a_later_stage_takes_the_rows_of_one_that_feeds_it(folder: Path) -> None
 def test_a_setting_that_the_provider_refuses_is_said_before_anything_is_asked(folder: Path) -> None:
     done = run(folder, "run", "c.yaml", "--set", "model.temperature=1")
     assert (done.code, "a parrot has no temperature" in done.err) == (2, True), done.err
+
+
+def test_a_stage_that_takes_principles_needs_a_constitution(folder: Path) -> None:
+    stage = folder / "installed" / "cai_shorten.py"
+    stage.write_text(stage.read_text().replace("    return Shorten(", "    parts.principles(needed=True)\n    return Shorten("))
+    done = run(folder, "run", "c.yaml")
+    assert (done.code, "c.yaml: `constitution` is missing" in done.err) == (2, True), done.err
+    assert "constitution: constitutions/general.yaml" in done.last
+    (folder / "c.yaml").write_text("constitution: constitutions/general.yaml\n" + (folder / "c.yaml").read_text())
+    assert run(folder, "run", "c.yaml", "-q").code == 0
 
 
 def test_without_the_package_the_config_is_refused(folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_start_without_a_file_checks_clean_and_runs_to_its_end(
     [
         ("q.csv", "id,Question,type\n1,What is a kite?,harmless\n2,How do I steal one?,harmful\n", "Question", "type",
          "2 prompts in the column 'Question', 1 harmless, 1 harmful"),
-        ("q.txt", "What is a kite?\nWho made it?\n", "", "", "2 prompts"),
+        ("q.txt", "".join(f"Who made kite {n}?\n" for n in range(12)), "", "", "12 prompts"),
         ("q.jsonl", '{"messages": [{"role": "user", "content": "What?"}]}\n', "", "", "1 prompt"),
         ("q.jsonl", '{"talk": [{"role": "user", "content": "What?"}], "n": 3}\n', "talk", "", "1 prompt in the column 'talk'"),
         ("q.json", '[{"instruction": "Do it.", "output": "Done."}]', "instruction", "", "1 prompt in the column 'instruction'"),
@@ -117,8 +117,50 @@ def test_a_real_provider_gets_its_budget_and_a_constitution_of_ones_own_stays_wh
     assert next_commands(out)[0] == "export ANTHROPIC_API_KEY=..."
 
 
-def test_a_model_without_a_price_gets_no_budget_that_could_not_be_kept(cai: Cai, tmp_path: Path) -> None:
-    assert cai("init", "new", "--provider", "openai", "--model", "my-own")[0] == 0
+@pytest.mark.parametrize(
+    ("provider", "variables"),
+    [("bedrock", ("AWS_REGION", "AWS_BEARER_TOKEN_BEDROCK")), ("vertex", ("CLOUD_ML_REGION", "ANTHROPIC_VERTEX_PROJECT_ID"))],
+)
+def test_what_a_cloud_needs_is_among_what_comes_next(cai: Cai, provider: str, variables: tuple[str, ...]) -> None:
+    code, out, _ = cai("init", "new", "--provider", provider, "--model", "some.claude-v1")
+    assert (code, [name for name in variables if f"export {name}=..." in out]) == (0, list(variables))
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "judge"),
+    [("anthropic", "claude-opus-5-5", "openai"), ("openai", "my-own", "anthropic"), ("simulated", "small-world", "openai")],
+)
+def test_the_second_judge_of_the_comment_can_be_taken_as_it_stands(
+    cai: Cai, tmp_path: Path, provider: str, model: str, judge: str
+) -> None:
+    assert cai("init", "new", "--provider", provider, "--model", model)[0] == 0
+    path = tmp_path / "new" / "cai.yaml"
+    (line,) = [line for line in path.read_text().splitlines() if line.startswith("#   labelers: ")]
+    path.write_text(
+        path.read_text().replace("label_pairs:\n", f"label_pairs:\n{line[2:]}\n".replace("   labelers", "  labelers"))
+    )
+    labelers = configs.load(path).sections["label_pairs"].labelers  # type: ignore[attr-defined]
+    assert [one.model and one.model.provider for one in labelers] == [None, judge]
+    code, _, err = cai("config", "check", "new/cai.yaml")
+    assert (code, "every judge" in err, "price is known for 'gpt-5'" in err) == (0, False, False), err
+
+
+def test_every_key_of_the_config_is_explained(cai: Cai, tmp_path: Path) -> None:
+    assert cai("init", "new", "--for", "red-team", "--provider", "anthropic")[0] == 0
+    lines = (tmp_path / "new" / "cai.yaml").read_text().splitlines()
+    for n, line in enumerate(lines):
+        above = next((one for one in reversed(lines[:n]) if not one.startswith(("name:", "output:", "model:"))), "")
+        told = "#" in line or above.startswith("#") or line.endswith(":")
+        assert not line or told, f"nothing says what this is: {line}"
+
+
+def test_a_model_without_a_price_gets_no_budget_that_could_not_be_kept_and_that_is_said(cai: Cai, tmp_path: Path) -> None:
+    code, _, err = cai("init", "new", "--provider", "openai", "--model", "my-own")
+    assert code == 0
+    assert err.startswith("warning: no price is known for 'my-own', so there is no limits.budget_usd")
+    assert "hint: set model.price and limits.budget_usd in new/cai.yaml" in err
+    code, _, err = cai("init", "third", "--provider", "anthropic", "--model", "claude-sonnet-5.5")
+    assert (code, "hint: did you mean 'claude-sonnet-5-5'? if not, set model.price" in err) == (0, True)
     assert configs.load(tmp_path / "new" / "cai.yaml").limits.budget_usd is None
     code, _, err = cai("init", "other", "--provider", "openai", "--model", "my-own", "--budget", "3")
     assert (code, "set model.price" in err) == (2, True)
@@ -138,7 +180,11 @@ def test_a_model_without_a_price_gets_no_budget_that_could_not_be_kept(cai: Cai,
         (("--for", "pairs"), 2, "name it: --pairs FILE"),
         (("--constitution", "genral"), 2, "did you mean 'general'?"),
         (("--constitution", "two.jsonl"), 2, "two.jsonl:"),
-        (("--provider", "anthropi"), 2, "there is no provider"),
+        (("--provider", "Antropic"), 2, "did you mean 'anthropic'?"),
+        (("--provider", "zzz"), 2, "there are: anthropic, bedrock"),
+        (("--for", "redteam"), 2, "did you mean red-team?"),
+        (("--for=Red-Team",), 2, "did you mean red-team?"),
+        (("--for", "zzz"), 2, "hint: cai init -h"),
         (("--provider", "openai"), 2, "--model NAME"),
     ],
 )
@@ -224,7 +270,8 @@ def test_wrong_answers_are_told_and_asked_again(tmp_path: Path) -> None:
     answers = [
         ("number [1]: ", "9"), ("'9' is none of them", "3"),
         ("file (", "nowhere"), ("no file or folder 'nowhere'", "two.jsonl"),
-        ("one of first, second", "two.jsonl#second"), ("1 prompt in the column 'second'", ""),
+        ("two.jsonl#COLUMN, one of first, second", "two.jsonl#secnd"),
+        ("did you mean 'second'?", "two.jsonl#second"), ("1 prompt in the column 'second'", ""),
         ("provider [simulated]: ", "anthropic"),
         ("model [claude-sonnet-5-5]: ", ""), ("dollars it may cost, over all runs [5]: ", "many"), ("is no amount", "$20"),
         ("constitution [general]: ", "genral"), ("did you mean 'general'?", "safety"),
@@ -244,12 +291,57 @@ def test_ctrl_c_and_the_end_of_the_input_leave_nothing_behind(tmp_path: Path) ->
     terminal.until("number [1]: ")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.end() == 130
+    assert terminal.said.splitlines()[-1] == "cai: nothing was written; to begin again: cai init new", terminal.said
+    assert "in flight" not in terminal.said
+    terminal = Terminal(tmp_path, "init", "new")
+    terminal.until("number [1]: ")
+    terminal.process.send_signal(signal.SIGTERM)
+    assert (terminal.end(), "nothing was written" in terminal.said) == (75, True)
     terminal = Terminal(tmp_path, "init", "new")
     terminal.until("number [1]: ")
     os.write(terminal.master, b"\x04")
     assert terminal.end() == 2
     assert "--yes" in terminal.said
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_in_use_is_told_before_any_question(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "cai.yaml").touch()
+    terminal = Terminal(tmp_path, "init", "new")
+    assert terminal.end() == 2
+    assert "new/cai.yaml is there already" in terminal.said
+    assert "Enter takes" not in terminal.said
+
+
+def test_an_answer_that_would_overwrite_is_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    write_rows(tmp_path / "new" / "prompts.jsonl", [{"prompt": "What is a kite?"}])
+    (tmp_path / "new" / "prompts").mkdir()
+    (tmp_path / "new" / "constitution.yaml").write_text("name: mine\nextends: general\n")
+    terminal = Terminal(tmp_path, "init", "new")
+    answers = [
+        ("number [1]: ", "1"), ("new/prompts.jsonl is there already; type 3 and name it", "2"),
+        ("new/prompts is there already", "3"), ("file (", "new/prompts.jsonl"), ("provider [simulated]: ", ""),
+        ("constitution [general]: ", ""), ("type new/constitution.yaml to take it", "new/constitution.yaml"),
+    ]  # fmt: skip
+    for said, answer in answers:
+        terminal.until(said)
+        terminal.type(answer)
+    assert terminal.end() == 0, terminal.said
+    config = configs.load(tmp_path / "new" / "cai.yaml")
+    assert (config.constitution, config.prompts and config.prompts.path) == ("constitution.yaml", "prompts.jsonl")
+
+
+def test_a_file_of_prompts_given_as_pairs_is_asked_again_in_words_that_fit_a_question(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "q.jsonl", [{"prompt": "What is a kite?"}])
+    answers(monkeypatch, str(tmp_path / "q.jsonl"))
+    with pytest.raises(Fix, match="the input ended"):
+        answered(Wanted(folder=tmp_path / "new", what=For.pairs))
+    err = capsys.readouterr().err
+    assert ("pairs are response_a" in err, "--" in err) == (True, False)
 
 
 def test_with_yes_or_without_a_terminal_nothing_is_asked(tmp_path: Path, cai: Cai) -> None:
@@ -259,12 +351,12 @@ def test_with_yes_or_without_a_terminal_nothing_is_asked(tmp_path: Path, cai: Ca
     assert cai("init", "other")[0] == 0
 
 
-def test_every_start_is_an_answer() -> None:
+def test_every_start_is_an_answer(tmp_path: Path) -> None:
     from cai_cli.cli import _init_questions
 
     assert [start for start, _ in _init_questions._STARTS] == list(For)
     with pytest.raises(Fix):
-        _init_questions._numbered("0")
+        _init_questions._numbered("0", tmp_path)
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:

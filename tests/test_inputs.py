@@ -200,7 +200,7 @@ def test_pairs_come_in_four_shapes(tmp_path: Path) -> None:
         (pair.gold, "1" if pair.gold == "a" else "2") for pair in found[1:]
     ]
     assert found[0].gold == ""
-    assert all(pair.id == f"{pair.prompt_id}-0-1" for pair in found)
+    assert [pair.id for pair in found] == [f"{found[0].prompt_id}-{2 * n}-{2 * n + 1}" for n in range(5)]
 
 
 def test_the_chosen_side_is_drawn_by_seed_and_kept_only_if_asked(tmp_path: Path) -> None:

@@ -99,3 +99,22 @@ def test_where_the_data_do_not_tell_it_says_so() -> None:
     assert ratio_of_means(one, np.zeros(1), one).warning == "what it is divided by is 0"
     with pytest.raises(ValueError, match="one length"):
         clustered_mean(one, none)
+
+
+def test_where_all_prompts_are_alike_the_limits_of_the_values_give_an_interval() -> None:
+    found = clustered_mean(np.full(500, -1.0), np.ones(500), (-1, 1))
+    assert (found.value, found.ci) == (-1.0, (-1.0, pytest.approx(-1 + 2 * wilson(0, 500)[1])))
+    few = clustered_mean(np.full(3, 0.3), np.ones(3), (-1, 1))
+    assert few.ci is not None
+    assert few.ci[0] < 0 < few.ci[1]
+    assert clustered_mean(np.ones(1), np.ones(1), (-1, 1)).ci is None
+    assert clustered_mean(np.ones(9), np.ones(9), (-1, float("inf"))).ci is None
+
+
+@pytest.mark.parametrize("rare", [0.002, 0.01, 0.05])
+def test_an_interval_within_limits_holds_the_truth_where_few_prompts_differ(rare: float) -> None:
+    """Of samples of 60 prompts that hold none of those that differ."""
+    rng = np.random.default_rng(6)
+    drawn = 1.0 - 2 * (rng.random((TIMES, 60)) < rare)
+    found = [clustered_mean(one, np.ones(60), (-1, 1)) for one in drawn if one.min() == 1]
+    assert held(found, 1 - 2 * rare) == 1

@@ -5,6 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import anthropic
 import httpx2
 import pytest
 
-from cai_cli.errors import Exit, Fatal, Fix
+from cai_cli.errors import Exit, Fatal, Fix, Retry
 from cai_cli.providers._keys import Key, StaticKey, anthropic_key, check_address, custom_headers, key_from
 
 OWN = "api.anthropic.com"
@@ -167,10 +168,12 @@ def test_a_custom_header_that_http_cannot_carry_is_named(monkeypatch: pytest.Mon
 class TokenServer(BaseHTTPRequestHandler):
     """Changes an identity token into an access token."""
 
+    STATUS = 200
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         body = json.dumps({"access_token": "from-workload-identity", "token_type": "Bearer", "expires_in": 3600}).encode()
-        self.send_response(200)
+        self.send_response(self.STATUS)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -182,7 +185,14 @@ class TokenServer(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def token_server() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), TokenServer)
+    with listening(TokenServer) as url:
+        yield url
+
+
+@contextmanager
+def listening(handler: type[TokenServer]) -> Iterator[str]:
+    """A token server for the time of a test. Gives: its URL"""
+    server = HTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -281,6 +291,32 @@ def test_a_profile_without_a_token_stops_the_run(monkeypatch: pytest.MonkeyPatch
         sent_by_us(anthropic_key(check_address(f"https://{OWN}", OWN), ""))
     assert caught.value.code is Exit.KEY
     assert caught.value.hint
+
+
+def no_token(monkeypatch: pytest.MonkeyPatch, base_url: str) -> Retry:
+    """What is raised where workload identity gets no token from the server at `base_url`."""
+    for name, value in WORKLOAD.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Retry) as caught:
+        sent_by_us(anthropic_key(check_address(base_url, OWN), ""))
+    return caught.value
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_token_server_that_cannot_answer_now_is_waited_for(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    class Overloaded(TokenServer):
+        STATUS = status
+
+    with listening(Overloaded) as url:
+        found = no_token(monkeypatch, url)
+    assert (found.kind, found.detail) == ("server", f"the token server answered {status}")
+
+
+def test_a_token_server_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening(TokenServer) as url:
+        pass  # a port that nobody listens on any more
+    found = no_token(monkeypatch, url)
+    assert (found.kind, found.detail) == ("connection", "the token server cannot be reached")
 
 
 def test_without_any_sign_of_a_key_there_is_none() -> None:

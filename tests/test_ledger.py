@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from cai_cli.engine.disk import filesystem_in
+from cai_cli.engine.disk import filesystem_in, refuse_network_filesystem
 from cai_cli.engine.ledger import SCHEMA_VERSION, Ledger, key_of
 from cai_cli.errors import Exit, Fatal, Fix, Reject
 from cai_cli.flow import Model, Reply, Request
@@ -374,3 +374,11 @@ MOUNTS = """\
 )
 def test_the_file_system_is_that_of_the_innermost_newest_mount(target: str, kind: str) -> None:
     assert filesystem_in(MOUNTS, target) == kind
+
+
+def test_a_ledger_on_a_network_file_system_is_refused() -> None:
+    refuse_network_filesystem(Path("/srv/data"), MOUNTS)
+    with pytest.raises(Fix, match=r"/home/me/out/\.cai lies on a network file system \(nfs4\)") as caught:
+        refuse_network_filesystem(Path("/home/me/out/.cai"), MOUNTS)
+    assert caught.value.code is Exit.USAGE
+    assert "CAI_STATE" in caught.value.hint

@@ -46,6 +46,7 @@ def cai(cai: Cai, tmp_path: Path) -> Cai:
         (["run", "c.yaml", "--zzz"], "No such option: --zzz", "cai run -h"),
         (["run", "c.yaml", "--mode", "carrier-pigeon"], "'carrier-pigeon' is not 'live'", "cai run -h"),
         (["run", "c.yaml", "--if-locked", "maybe"], "'maybe' is not one of", "cai run -h"),
+        (["run", "c.yaml", "--if-locked=Skip"], "'Skip' is not one of", "did you mean skip? all of them: cai run -h"),
         (["generat"], "there is no command 'generat'", "did you mean 'cai generate'? all of them: cai -h"),
         (["run", "c.yaml", "--limt", "3"], "No such option: --limt", "did you mean --limit? all of them: cai run -h"),
         (["run", "c.yaml", "--limit"], "Option '--limit' requires an argument", "cai run -h"),
@@ -73,7 +74,9 @@ LATER_OPTIONS = [("--mode", "batch"), ("--mode", "auto"), ("--engine", "ray"), (
 def test_what_this_version_has_not_is_named_as_such(cai: Cai, args: list[str]) -> None:
     code, _, err = cai(*args)
     assert code == 2
-    assert re.match(rf"error: '?[-a-z ]+'? is not in version {re.escape(__version__)}\nhint: ", err)
+    verb = " run" if len(args) > 2 else ""
+    hint = f"hint: see what there is: cai{verb} -h\n"
+    assert re.fullmatch(rf"error: '?[-a-z ]+'? is not in version {re.escape(__version__)}\n{re.escape(hint)}", err)
 
 
 def test_a_verb_by_itself_still_shows_its_help(cai: Cai) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -260,6 +261,18 @@ def test_a_file_that_was_changed_or_is_gone_is_not_pushed(folder: Path) -> None:
     first.unlink()
     with pytest.raises(Fix, match=r"is not what was published: it is gone"):
         hub_files.contents([("sft", version)])
+
+
+def test_a_repository_holds_one_format(hub: Hub, folder: Path) -> None:
+    assert push(hub, folder, "--license", "mit").code == 0
+    done = push(hub, folder, "--license", "mit", "--format", "parquet", "--out", "packed", to="sft")
+    assert done.code == 2
+    assert f"error: {REPO} would hold preference as jsonl and sft as parquet" in done.err
+    assert len(hub.repos[REPO].commits) == 1
+    advised = re.search(r"push all of them in one: (--to .*);", done.err)
+    assert advised
+    again = cai(folder, "export", "c.yaml", *advised[1].split(), "--out", "packed", "--push", REPO, env=variables(hub, folder))
+    assert again.code == 0, again.err
 
 
 # A card that people write in, here and there

@@ -28,6 +28,14 @@ def captures() -> Any:
         sys.path.remove(str(DOCS))
 
 
+def test_the_page_shows_all_of_them(captures: Any) -> None:
+    page = (DOCS / "displays.md").read_text("utf-8")
+    shown = set(re.findall(r"\((screens/[\w.-]+)\)", page))
+    assert shown == {
+        f"screens/{one.name}-{columns}.{kind}" for one in captures for columns in (80, 200) for kind in ("svg", "txt")
+    }
+
+
 def test_every_display_is_captured(captures: Any) -> None:
     captured = {capture.command.split()[1] for capture in captures}
     assert VERBS.keys() - LIKE_RUN <= captured

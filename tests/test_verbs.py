@@ -362,9 +362,9 @@ def test_an_export_without_rows_says_why(cai: Cai, tmp_path: Path) -> None:
     config = write(tmp_path, "model: {provider: simulated, max_tokens: 3}\ngenerate: {}\n")
     assert cai("run", config, "-q")[0] == 0
     code, out, err = cai("export", config, "--to", "sft")
-    assert code == 0
-    assert err == "warning: sft is empty: 2 truncated\n"
-    assert "load_dataset" not in out
+    assert (code, out) == (65, "")
+    assert err == (f"error: sft would be empty: 2 truncated\nhint: ask for longer replies: cai retry {config} --only truncated "
+                   "--max-tokens 2048\n")  # fmt: skip
 
 
 def test_a_cheap_verb_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:

@@ -231,6 +231,15 @@ def test_mistakes(cai: Cai, folder: Path) -> None:
     assert "the ledger cannot be read" in err
 
 
+def test_a_request_that_the_server_refused_is_told_with_its_reason(cai: Cai, server: Server, tmp_path: Path) -> None:
+    server.reset(fail=["400~number 2"])
+    write_rows(tmp_path / "prompts.jsonl", ROWS)
+    write_config(tmp_path, model=at(server.url), limits={"max_reject_rate": 1})
+    assert cai("run", "c.yaml", "-q")[0] == 0
+    first, *_ = why(cai, "k2")["requests"]
+    assert (first["stage"], first["state"], first["reason"]) == ("generate", "refused", "http_400")
+
+
 # What a person sees
 
 

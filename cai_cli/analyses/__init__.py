@@ -32,7 +32,6 @@ Row = Mapping[str, Any]  # as a file holds it
 class Options:
     """What all analyses can be told."""
 
-    seed: int = 0  # of the bootstrap's draws
     by: str | None = None  # a column whose values are compared; meta.NAME: one of the kept input columns
     columns: tuple[str, ...] = ()  # columns that say the same thing, as two raters would
     other: Mapping[str, Row] = field(default_factory=dict)  # rows of another file by id, of `columns` only

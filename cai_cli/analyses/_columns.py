@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from cai_cli import chance
 from cai_cli.analyses._result import Number, Unit
 from cai_cli.analyses._tally import number
 from cai_cli.bias.estimate import Bools, Floats, by_prompt
@@ -53,17 +54,17 @@ class Table:
 
     def share(self, hits: Bools, among: Bools) -> Number:
         """The share of hits among some rows, with an interval by prompt."""
-        return number(clustered_share(*self._totals(hits.astype(np.float64), among)), "share")
+        return number(clustered_share(*self.totals(hits.astype(np.float64), among)), "share")
 
-    def mean(self, values: Floats, among: Bools, unit: Unit = "") -> Number:
-        """The mean of values among some rows, where they are known, with an interval by prompt."""
-        return number(clustered_mean(*self._totals(values, among)), unit)
+    def mean(self, values: Floats, among: Bools, unit: Unit = "", within: tuple[float, float] = (-inf, inf)) -> Number:
+        """The mean of values among some rows, where they are known, with an interval by prompt. `within`: what they can be"""
+        return clipped(number(clustered_mean(*self.totals(values, among), within), unit), within)
 
     def mean_share(self, values: Floats, among: Bools) -> Number:
         """The share of ones among values that are 0, 1 or not known."""
-        return number(clustered_share(*self._totals(values, among)), "share")
+        return number(clustered_share(*self.totals(values, among)), "share")
 
-    def _totals(self, values: Floats, among: Bools) -> tuple[Floats, Floats]:
+    def totals(self, values: Floats, among: Bools) -> tuple[Floats, Floats]:
         """Sums and numbers of rows by prompt, of the values that are known."""
         known = among & np.isfinite(values)
         both = np.stack([values[known], np.ones(int(known.sum()))], axis=1)
@@ -71,29 +72,11 @@ class Table:
         return sums[:, 0], sums[:, 1]
 
 
-def seed_of(seed: int, *key: str) -> int:
-    """The seed of one bootstrap: another one for each number, the same in every run."""
-    return int(chance.nonce(seed, "analyze", *key), 16)
-
-
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
-
-
-def told(number: Number, signed: bool = False) -> str:
-    """A number in a sentence, with its interval: 61.2% (58.0% to 64.4%); signed, as a difference: +3.1 points (+1.0 to +5.2)."""
-    if number.value is None:
-        return "unknown"
-    points = signed and number.unit == "share"
-
-    def say(value: float) -> str:
-        if number.unit == "share":
-            return f"{100 * value:+.1f}" if signed else f"{value:.1%}"
-        digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
-        return f"{value:{'+' if signed else ''},.{digits}f}"
-
-    interval = "" if number.low is None or number.high is None else f" ({say(number.low)} to {say(number.high)})"
-    return say(number.value) + (" points" if points else "") + interval
+def clipped(one: Number, within: tuple[float, float]) -> Number:
+    """The number with its interval cut to what it can be."""
+    if one.low is None or one.high is None:
+        return one
+    return replace(one, low=max(one.low, within[0]), high=min(one.high, within[1]))
 
 
 def column(row: Mapping[str, Any], name: str) -> str | None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cai_cli.analyses._columns import percent, told
-from cai_cli.analyses._judged import Judged, favours, first_won, labelled
+from cai_cli.analyses._figures import percent, told
+from cai_cli.analyses._judged import Judged, alone, favours, first_won, labelled, slots
+from cai_cli.analyses._pairs import SELECTED
 from cai_cli.analyses._result import Number
 
 UNSURE = 0.6  # the default of debias.min_confidence
@@ -30,8 +31,10 @@ def _about_position(seen: Judged) -> Iterator[str]:
             continue
         who = ", ".join(f"{name} {told(first)}" for name, first in favouring.items())
         what = "labeler favours" if len(favouring) == 1 else "labelers favour"
-        both = all(seen.swaps.where("labeler", name).any() for name in favouring)
-        then = "both orders were asked, which cancels it" if both else "set label_pairs.orders: both"
+        single = alone(seen, favouring)
+        then = "both orders were asked, which cancels it"
+        if single:
+            then = f"{percent(single)} of these votes have none in the other order to cancel it: label_pairs.orders: both"
         yield f"{len(favouring)} {what} the {slot} slot. Share of votes that the first shown won: {who}; {then}."
 
 
@@ -57,7 +60,16 @@ def _about_certainty(seen: Judged) -> Iterator[str]:
         yield f"{percent(unsure)} of the labels have a confidence below {UNSURE}, {percent(ties)} of the rows are ties; {out}."
     favoured = seen.pairs.share(seen.pairs.where("side", "a"), labelled(seen) & ~seen.pairs.where("side", "tie"))
     if favours(favoured):
-        yield f"a is better in {told(favoured)} of the pairs with a winner: what stands at a differs from what stands at b."
+        why = "what stands at a differs from what stands at b" + (", or the slot decides" if any(_unvaried(seen)) else "")
+        yield f"a is better in {told(favoured)} of the pairs with a winner: {why}."
+
+
+def _unvaried(seen: Judged) -> Iterator[str]:
+    """Labelers whose votes tell their order, but most of which do not tell a slot from what stands in it."""
+    for name in seen.votes.values("labeler"):
+        known = np.isfinite(seen.votes["first_won"]) & seen.votes.where("labeler", name)
+        if known.any() and (known & slots(seen, name)).sum() < known.sum() / 2:
+            yield name
 
 
 def _about_votes(seen: Judged) -> Iterator[str]:
@@ -79,6 +91,10 @@ def warnings(seen: Judged) -> Iterator[str]:
         yield f"{seen.bad_votes:,} votes could not be read: their order, verdict or p_a is none of the allowed ones"
     if not len(seen.pairs):
         return
+    if seen.selected:
+        yield SELECTED
+    if one_order := ", ".join(_unvaried(seen)):
+        yield f"asked in one order only, or nearly: {one_order}; label_pairs.orders: both shows whether a slot is liked"
     if not labelled(seen).any():
         yield "no row has a label: there is no preference, p_a or votes, so only chosen and rejected are compared"
     if not len(seen.votes):

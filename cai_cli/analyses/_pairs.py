@@ -14,6 +14,10 @@ from cai_cli.records import Vote
 SIDES = {"a": 0, "b": 1, "tie": 2}  # categories of a judgement
 MIRROR = (1, 0, 2)  # what they become when the two answers change places
 MOST_DRAWS = 10_000  # a draw beyond is no number of a draw
+SELECTED = (
+    "these are rows that debias kept, the surer ones, so that votes look better than they are: over all pairs, the rows of "
+    "label-pairs, labelers and orders agree less, and more are ties"
+)
 Row = Mapping[str, Any]
 
 
@@ -122,6 +126,11 @@ def side(row: Row, given: Sequence[Said]) -> tuple[str, float | None]:
     if label not in SIDES:
         label = "" if p is None else votes.preference_of(p)
     return label, p
+
+
+def is_selected(row: Row) -> bool:
+    """Whether debias made the row, which leaves out ties and what votes do not agree on."""
+    return "p_a_raw" in row and "margin" in row
 
 
 def texts(row: Row, label: str) -> tuple[str, str] | None:

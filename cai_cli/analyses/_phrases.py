@@ -13,11 +13,13 @@ from cai_cli import chance
 from cai_cli.analyses._result import Number
 from cai_cli.analyses._texts import in_sentences
 from cai_cli.bias.interval import wilson
+from cai_cli.bias.multiple import benjamini_hochberg
 
 LIMIT = 500_000  # phrases kept at once, some 100 MB
 SAMPLED = 1000  # prompts whose phrases are all remembered
 MOST_WORDS = 1000  # of a text, that are looked at
 PRIOR = 0.1  # weight of the prior, as a share of what was counted
+FALSE = 0.05  # share of the phrases called distinctive that may be so by chance
 _Z = 1.959964
 _JOINED = 16  # words that a phrase joined of several has at most
 _ALIKE = 0.8  # a part lengthens a phrase where it is that frequent, as a share of the first part's: else it goes on in many ways
@@ -39,11 +41,6 @@ class Phrase:
     here: Number
     there: Number
     log_odds: Number  # above 0: more of it here
-
-    @property
-    def more(self) -> bool:
-        """Whether there is surely more of it here."""
-        return self.log_odds.low is not None and self.log_odds.low > 0
 
 
 class Phrases:
@@ -84,9 +81,21 @@ class Phrases:
         return [self.phrase(text) for _, text in heapq.nsmallest(most, found, key=lambda one: (-one[0], one[1]))]
 
     def distinctive(self, least: int, most: int) -> list[Phrase]:
-        """Of the same, those that are surely more frequent here, the surest first."""
-        found = (one for text, count in self._here.items() if count >= least and (one := self.phrase(text)).more)
+        """Those in the texts of at least `least` prompts here that are more frequent here beyond chance, the surest first.
+
+        Tested: every phrase of at least `least` prompts on both sides together, so that no side chooses which, two-sided, with
+        Benjamini-Hochberg over all of them: of what is given at most 5% is expected to be chance.
+        """
+        tested = [text for text, count in self._both.items() if count >= least]
+        chances = benjamini_hochberg([self._p(text) for text in tested]) if all(self.prompts) else [1.0] * len(tested)
+        few = [text for text, p in zip(tested, chances, strict=True) if p < FALSE and self._here[text] >= least]
+        found = (one for one in map(self.phrase, few) if (one.log_odds.value or 0.0) > 0)
         return heapq.nsmallest(most, found, key=lambda one: (-(one.log_odds.low or 0.0), one.text))
+
+    def _p(self, text: str) -> float:
+        here = self._here[text]
+        value, error = self._difference(here, self._both[text] - here)
+        return math.erfc(abs(value) / error / math.sqrt(2))
 
     def phrase(self, text: str) -> Phrase:
         """A phrase with its numbers."""
@@ -110,12 +119,17 @@ class Phrases:
         """
         if not all(self.prompts) or not here + there:
             return Number(value=None, unit="log-odds")
+        value, error = self._difference(here, there)
+        half = _Z * error
+        return Number(value=value, low=value - half, high=value + half, n=sum(self.prompts), unit="log-odds")
+
+    def _difference(self, here: int, there: int) -> tuple[float, float]:
+        """The difference of log-odds, and its standard error."""
         a, total = PRIOR * (here + there), PRIOR * sum(self.prompts)
         have = [here + a, there + a]
         lack = [max(n + total - one, PRIOR) for n, one in zip(self.prompts, have, strict=True)]
         value = math.log(have[0] / lack[0]) - math.log(have[1] / lack[1])
-        half = _Z * math.sqrt(sum(1 / one for one in (*have, *lack)))
-        return Number(value=value, low=value - half, high=value + half, n=sum(self.prompts), unit="log-odds")
+        return value, math.sqrt(sum(1 / one for one in (*have, *lack)))
 
 
 def _share(hits: int, n: int) -> Number:

@@ -56,6 +56,7 @@ class Analysis:
     sections: tuple[Section, ...]
     findings: tuple[str, ...] = ()  # a sentence each, the most important first: the numbers, and what to do
     warnings: tuple[str, ...] = ()  # what was missing, or cannot be concluded, and why
+    unusable: str = ""  # why no row says anything to this analysis; empty: some do, even where nothing was found
 
 
 def document(analysis: Analysis) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Tally:
 
     def mean(self, measure: Any, unit: Unit = "", within: tuple[float, float] = (-inf, inf)) -> Number:
         """The mean, with its interval by prompt. `within`: what the values can be, and so the interval"""
-        found = number(clustered_mean(*self._totals(measure)), unit)
+        found = number(clustered_mean(*self._totals(measure), within), unit)
         if found.low is None or found.high is None:
             return found
         return replace(found, low=max(found.low, within[0]), high=min(found.high, within[1]))
@@ -91,16 +91,3 @@ def number(estimate: Estimate, unit: Unit = "") -> Number:
     """An estimate as a table shows it."""
     low, high = estimate.ci or (None, None)
     return Number(value=estimate.value, low=low, high=high, n=estimate.n, unit=unit)
-
-
-def percent(share: float) -> str:
-    """A share as a sentence says it."""
-    return f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}"
-
-
-def spoken(one: Number) -> str:
-    """A number with its interval as a sentence says it: 22% (20% to 25%), 0.31 (0.28 to 0.35)."""
-    form = percent if one.unit == "share" else "{:.2f}".format
-    if one.value is None:
-        return "not known"
-    return form(one.value) if one.low is None or one.high is None else f"{form(one.value)} ({form(one.low)} to {form(one.high)})"

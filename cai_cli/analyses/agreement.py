@@ -8,16 +8,17 @@ from itertools import combinations
 
 from cai_cli import votes
 from cai_cli.analyses import Options, Row
-from cai_cli.analyses._columns import column, seed_of, told
-from cai_cli.analyses._pairs import MIRROR, SIDES, Said, by_labeler, cluster, pooled, said, side, text
-from cai_cli.analyses._result import Analysis, Cell, Column, Section
+from cai_cli.analyses._columns import column
+from cai_cli.analyses._figures import told
+from cai_cli.analyses._pairs import MIRROR, SELECTED, SIDES, Said, by_labeler, cluster, is_selected, pooled, said, side, text
+from cai_cli.analyses._result import Analysis, Cell, Column, Number, Section
 from cai_cli.analyses._tally import number
 from cai_cli.bias.coefficients import MISSING, Coefficients, Ratings, effective
-from cai_cli.bias.estimate import Estimate
 from cai_cli.errors import Exit, Fix
 
 SUMMARY = "Between labelers, orders, draws, with gold, between columns or files: raw, kappa, AC1, alpha."
-READS = ("debias", "label-pairs")
+READS = ("label-pairs", "debias")  # debias keeps the pairs on which votes agree: labelers look better there than they are
+ALSO = ("debias",)
 TAKES = ("columns", "other")
 
 MANY = 12  # categories of a column, where more are no categories; raters that are compared
@@ -25,6 +26,7 @@ TABLES = 3  # confusion tables between labelers, at most
 RELIABLE = 0.667  # the least alpha from which conclusions may be drawn: Krippendorff 2004, Content Analysis, 11.4
 ERRORS = "errors against gold"
 LABEL = "label"  # the row's own, after all votes
+FINAL = "label, of what debias keeps"
 
 
 class _Coded:
@@ -85,18 +87,19 @@ class _Seen:
     def __init__(self, options: Options) -> None:
         self.columns = options.columns or ((LABEL,) if options.other else ())
         self.other = options.other
-        self.labelers, self.gold, self.wrong, self.within = _Coded(), _Coded(), _Coded(), _Coded()
+        self.labelers, self.gold, self.final, self.wrong, self.within = _Coded(), _Coded(), _Coded(), _Coded(), _Coded()
         self.orders: dict[str, _Coded] = {}
         self.draws: dict[str, _Coded] = {}
         self.files = {name: _Coded() for name in self.columns}
         self.categories = {name: _Categories(name) for name in self.columns}
         self.shared = _Categories(", ".join(self.columns))
-        self.rows = self.with_votes = self.with_gold = self.met = 0
+        self.rows = self.with_votes = self.with_gold = self.met = self.selected = 0
 
     def add(self, row: Row) -> None:
         self.rows += 1
         key, (given, _) = cluster(row), said(row)
         self.with_votes += bool(given)
+        self.selected += bool(given) and is_selected(row)
         sides = {name: code for name, mine in by_labeler(given).items() if (code := _code(mine)) is not None}
         self.labelers.add(key, sides)
         self._add_gold(key, row, given, sides)
@@ -114,6 +117,12 @@ class _Seen:
         self.gold.add(key, {"gold": gold, **({LABEL: label} if label is not None else {}), **sides})
         if gold != SIDES["tie"]:
             self.wrong.add(key, {name: int(code != gold) for name, code in sides.items()})
+
+    def add_final(self, row: Row) -> None:
+        """The label of a pair that debias kept, against gold."""
+        gold, label = SIDES.get(text(row, "gold")), SIDES.get(side(row, said(row)[0])[0])
+        if gold is not None and label is not None:
+            self.final.add(cluster(row), {"gold": gold, FINAL: label})
 
     def _add_orders(self, key: float, name: str, mine: Sequence[Said]) -> None:
         sides = {order: _code([one for one in mine if one.order == order]) for order in ("ab", "ba")}
@@ -164,22 +173,25 @@ def _exchanged(row: Row, other: Row) -> bool:
     return here != there and here == there[::-1]
 
 
-def analyse(rows: Iterable[Row], options: Options) -> Analysis:
+def analyse(rows: Iterable[Row], options: Options, also: Mapping[str, Iterable[Row]] | None = None) -> Analysis:
     """Agreement of all that judges the same thing more than once.
 
-    Takes: rows with votes, or with a label and gold; `options.columns`: columns compared with one another, and, where
-    `options.other` holds rows of another file, with the same column there. Without columns it is the label that is compared.
+    Takes: rows with votes, or with a label and gold, best all that were judged; `options.columns`: columns compared with one
+    another, and, where `options.other` holds rows of another file, with the same column there. Without columns it is the label
+    that is compared. `also`: the rows that debias kept, whose labels are compared with gold beside.
     Which response is called a is chance, so judgements are compared as if a and b were exchanged at random (`bias.coefficients`).
-    Intervals: 95%, bootstrap over prompts, the same in every run with the same seed.
+    Intervals: 95%, by prompt (`bias.coefficients`).
     Raises: Fix: a column with more than twelve values
     """
     seen = _Seen(options)
     for row in rows:
         seen.add(row)
-    sections = [one for one in _sections(seen, options.seed) if one.rows]
+    for row in (also or {}).get("debias", ()):
+        seen.add_final(row)
+    sections = [one for one in _sections(seen) if one.rows]
     return Analysis(
         name="agreement", rows=seen.rows, sections=tuple(sections), findings=tuple(_findings(sections)),
-        warnings=tuple(_warnings(seen)),
+        warnings=tuple(_warnings(seen)), unusable="" if sections else _unusable(seen),
     )  # fmt: skip
 
 
@@ -191,36 +203,34 @@ _COEFFICIENTS = (
 )  # fmt: skip
 
 
-def _sections(seen: _Seen, seed: int) -> Iterator[Section]:
+def _sections(seen: _Seen) -> Iterator[Section]:
     names = seen.labelers.most()
     if len(names) > 1:
-        yield from _labelers(seen, names, seed)
-    yield _itself(seen.orders, ("ab", "ba"), "orders", "one labeler, both orders", seed)
-    yield _itself(seen.draws, (), "draws", "one labeler, the same question again", seed)
-    yield from _gold(seen, seed)
+        yield from _labelers(seen, names)
+    yield _itself(seen.orders, ("ab", "ba"), "orders", "one labeler, both orders")
+    yield _itself(seen.draws, (), "draws", "one labeler, the same question again")
+    yield from _gold(seen)
     if len(seen.within.codes) > 1:
         ratings = seen.within.ratings(list(seen.within.codes), len(seen.shared.known), seen.shared.mirror)
-        yield _pairwise("columns", "columns", ratings, list(seen.within.codes), seed, "Two columns of the same rows.")
+        yield _pairwise("columns", "columns", ratings, list(seen.within.codes), "Two columns of the same rows.")
         yield from _confusions("columns", ratings, list(seen.within.codes), seen.shared)
-    yield from _files(seen, seed)
+    yield from _files(seen)
 
 
-def _labelers(seen: _Seen, names: Sequence[str], seed: int) -> Iterator[Section]:
+def _labelers(seen: _Seen, names: Sequence[str]) -> Iterator[Section]:
     ratings = seen.labelers.ratings(names, len(SIDES), MIRROR)
     note = f"Alpha below {RELIABLE}: too little to draw conclusions from. Judgements of a labeler are pooled over its votes."
-    yield _pairwise("labelers", "between labelers", ratings, names, seed, note)
+    yield _pairwise("labelers", "between labelers", ratings, names, note)
     yield from _confusions("labelers", ratings, names, _Categories(LABEL))
-    yield _worth(seen, ratings, names, seed)
+    yield _worth(seen, ratings, names)
 
 
-def _pairwise(name: str, title: str, ratings: Ratings, names: Sequence[str], seed: int, note: str) -> Section:
+def _pairwise(name: str, title: str, ratings: Ratings, names: Sequence[str], note: str) -> Section:
     rows = [
-        _row(f"{names[i]} / {names[j]}", found)
-        for i, j in combinations(range(len(names)), 2)
-        if (found := ratings.two(i, j, seed_of(seed, name, names[i], names[j]))).n
+        _row(f"{names[i]} / {names[j]}", found) for i, j in combinations(range(len(names)), 2) if (found := ratings.two(i, j)).n
     ]
-    if len(names) > 2:
-        rows.append(_row(f"all {len(names)}", ratings.panel(seed_of(seed, name))))
+    if len(names) > 2 and rows:
+        rows.append(_row(f"all {len(names)}", ratings.panel()))
     return Section(
         name=name, title=title, head=(Column(name="between", title="between"), *_COEFFICIENTS), rows=tuple(rows), note=note
     )
@@ -233,31 +243,29 @@ def _row(between: str, found: Coefficients) -> dict[str, Cell]:
     }  # fmt: skip
 
 
-def _worth(seen: _Seen, ratings: Ratings, names: Sequence[str], seed: int) -> Section:
+def _worth(seen: _Seen, ratings: Ratings, names: Sequence[str]) -> Section:
     """How many independent labelers the panel is worth: from the correlation of errors where gold tells them."""
     judged = [name for name in names if name in seen.wrong.codes]
     if len(judged) > 1:
-        rho = seen.wrong.ratings(judged, 2, None).correlation(seed_of(seed, "errors"))
+        rho = seen.wrong.ratings(judged, 2, None).correlation()
         what, of = ERRORS, len(judged)
     else:
-        rho, what, of = ratings.panel(seed_of(seed, "labelers")).kappa, "verdicts, for want of gold", len(names)
-    row: dict[str, Cell] = {"of": what, "labelers": of, "rho": number(rho), "worth": number(effective(of, _below_1(rho)))}
+        rho, what, of = ratings.panel().kappa, "verdicts, for want of gold", len(names)
+    row: dict[str, Cell] = {"of": what, "labelers": of, "rho": number(rho), "worth": number(effective(of, rho))}
     head = (Column(name="of", title="correlation of"), Column(name="labelers", title="labelers"), Column(name="rho", title="rho"),
             Column(name="worth", title="worth independent ones"))  # fmt: skip
-    note = "k labelers are worth k / (1 + (k - 1) rho); without gold a lower bound, as verdicts also agree by being right."
+    note = (
+        "k labelers are worth k / (1 + (k - 1) rho), k at most; without gold a lower bound: verdicts also agree by being right."
+    )
     return Section(name="panel", title="the panel", head=head, rows=(row,), note=note)
 
 
-def _below_1(rho: Estimate) -> Estimate:
-    return rho if rho.ci is None else Estimate(value=rho.value, ci=(rho.ci[0], min(rho.ci[1], 1.0)), n=rho.n)
-
-
-def _itself(coded: Mapping[str, _Coded], wanted: Sequence[str], name: str, title: str, seed: int) -> Section:
+def _itself(coded: Mapping[str, _Coded], wanted: Sequence[str], name: str, title: str) -> Section:
     rows: list[dict[str, Cell]] = []
     for labeler, said_ in coded.items():
         names = [one for one in wanted or said_.most() if one in said_.codes]
         if len(names) > 1:
-            found = said_.ratings(names, len(SIDES), MIRROR).panel(seed_of(seed, name, labeler))
+            found = said_.ratings(names, len(SIDES), MIRROR).panel()
             rows += [_row(labeler, found)] if found.n else []
     head = (Column(name="between", title="labeler"), *_COEFFICIENTS)
     note = {
@@ -267,7 +275,7 @@ def _itself(coded: Mapping[str, _Coded], wanted: Sequence[str], name: str, title
     return Section(name=name, title=title, head=head, rows=tuple(rows), note=note[name])
 
 
-def _gold(seen: _Seen, seed: int) -> Iterator[Section]:
+def _gold(seen: _Seen) -> Iterator[Section]:
     names = [name for name in seen.gold.codes if name != "gold"]
     if not names:
         return
@@ -275,9 +283,11 @@ def _gold(seen: _Seen, seed: int) -> Iterator[Section]:
     tables: list[Section] = []
     for name in names:
         ratings = seen.gold.ratings(["gold", name], len(SIDES), MIRROR)
-        found = ratings.two(0, 1, seed_of(seed, "gold", name))
+        found = ratings.two(0, 1)
         rows += [_row(name, found)] if found.n else []
         tables += _confusions("gold", ratings, ["gold", name], _Categories(LABEL)) if name == LABEL and found.n else []
+    if len(seen.final.codes) > 1:
+        rows.append(_row(FINAL, seen.final.ratings(["gold", FINAL], len(SIDES), MIRROR).two(0, 1)))
     head = (Column(name="between", title="of"), *_COEFFICIENTS)
     note = (
         f"'{LABEL}' is the row's own, after all votes. Agree is the share of right ones; a tie is right only where gold is a tie."
@@ -286,7 +296,7 @@ def _gold(seen: _Seen, seed: int) -> Iterator[Section]:
     yield from tables
 
 
-def _files(seen: _Seen, seed: int) -> Iterator[Section]:
+def _files(seen: _Seen) -> Iterator[Section]:
     rows: list[dict[str, Cell]] = []
     tables: list[Section] = []
     for name, coded in seen.files.items():
@@ -294,7 +304,7 @@ def _files(seen: _Seen, seed: int) -> Iterator[Section]:
             continue
         categories = seen.categories[name]
         ratings = coded.ratings(["here", "there"], len(categories.known), categories.mirror)
-        found = ratings.two(0, 1, seed_of(seed, "files", name))
+        found = ratings.two(0, 1)
         rows += [_row(name, found)] if found.n else []
         tables += _confusions(f"files_{name}", ratings, ["here", "there"], categories)
     head = (Column(name="between", title="column"), *_COEFFICIENTS)
@@ -328,39 +338,67 @@ def _findings(sections: Sequence[Section]) -> Iterator[str]:
         shared, alpha = _of(last, "raw"), _of(last, "alpha")
         yield f"Labelers ({last['between']}) agree in {shared} of the rows they share, alpha {alpha}{_verdict(last)}."
     if "panel" in found:
-        (row,) = found["panel"].rows
-        least = "" if row["of"] == ERRORS else "at least "
-        worth = f"{least}{_of(row, 'worth')} independent ones"
-        yield f"{row['labelers']} labelers are worth {worth}, by the correlation of {row['of']}."
+        yield from _about_panel(found["panel"].rows[0])
     if "gold" in found:
         yield from _about_gold(found["gold"].rows)
+    for row in found["columns"].rows[:TABLES] if "columns" in found else ():
+        yield f"{row['between']}: the same in {_of(row, 'raw')} of {row['rows']:,} rows, kappa {_of(row, 'kappa')}."
     for row in found["files"].rows if "files" in found else ():
         same = f"in {_of(row, 'raw')} of {row['rows']:,} rows, kappa {_of(row, 'kappa')}"
         yield f"{row['between']} is the same in both files {same}."
 
 
+def _about_panel(row: Mapping[str, Cell]) -> Iterator[str]:
+    """Nothing where a labeler made no error, or never varied: then there is no correlation."""
+    if isinstance(worth := row["worth"], Number) and worth.value is not None:
+        least = "" if row["of"] == ERRORS else "at least "
+        yield f"{row['labelers']} labelers are worth {least}{told(worth)} independent ones, by the correlation of {row['of']}."
+
+
 def _about_gold(rows: Sequence[Mapping[str, Cell]]) -> Iterator[str]:
-    for row in (row for row in rows if row["between"] == LABEL):
-        yield f"The label agrees with gold in {_of(row, 'raw')} of {row['rows']:,} rows, kappa {_of(row, 'kappa')}."
-    others = [f"{row['between']} {_of(row, 'raw')}" for row in rows if row["between"] != LABEL]
+    for row in (row for row in rows if row["between"] in (LABEL, FINAL)):
+        kept = " that debias keeps" if row["between"] == FINAL else ""
+        yield f"The label agrees with gold in {_of(row, 'raw')} of {row['rows']:,} rows{kept}, kappa {_of(row, 'kappa')}."
+    others = [f"{row['between']} {_of(row, 'raw')}" for row in rows if row["between"] not in (LABEL, FINAL)]
     if len(others) > 1:
         yield f"Each labeler by itself agrees with gold: {', '.join(others)}."
 
 
 def _of(row: Mapping[str, Cell], name: str) -> str:
     cell = row[name]
-    return told(cell) if not isinstance(cell, (str, int, float)) and cell is not None else str(cell)
+    return told(cell) if isinstance(cell, Number) else str(cell)
 
 
 def _verdict(row: Mapping[str, Cell]) -> str:
     alpha = row["alpha"]
-    low = isinstance(alpha, (str, int, float)) or alpha is None or alpha.value is None or alpha.value < RELIABLE
-    return f", below the {RELIABLE} that conclusions need: look at the criteria, or at more votes" if low else ""
+    if not isinstance(alpha, Number) or alpha.value is None or alpha.value >= RELIABLE:
+        return ""
+    return f", below the {RELIABLE} that conclusions need: look at the criteria, or at more votes"
+
+
+def _unusable(seen: _Seen) -> str:
+    """Why there is nothing to compare, where that is because of what the rows hold."""
+    if seen.with_votes or not seen.rows:
+        return ""
+    if seen.other:
+        return "no id of the other file is the id of a row here" if not seen.met else ""
+    if len(seen.columns) == 1:
+        return _alone(seen.columns[0])
+    missing = [name for name in seen.columns if name not in seen.within.codes]
+    if seen.columns:
+        return f"no row has a value in column '{missing[0]}'" if missing else ""
+    return "no row has votes, or a label and gold; --column compares any two columns"
+
+
+def _alone(name: str) -> str:
+    return f"column '{name}' alone has nothing to be compared with: name another --column, or a file --with"
 
 
 def _warnings(seen: _Seen) -> Iterator[str]:
     if not seen.rows:
         return
+    if seen.selected:
+        yield SELECTED
     if not seen.with_votes:
         yield "no row has votes: nothing can be said of labelers, orders and draws"
     elif len(seen.labelers.codes) < 2:
@@ -374,7 +412,7 @@ def _warnings(seen: _Seen) -> Iterator[str]:
     elif seen.other and seen.met < seen.rows:
         yield f"{seen.rows - seen.met:,} of {seen.rows:,} rows have no match in the other file, which has {len(seen.other):,}"
     if len(seen.columns) == 1 and not seen.other:
-        yield f"column '{seen.columns[0]}' alone has nothing to be compared with: name another --column, or a file --with"
+        yield _alone(seen.columns[0])
     for name in seen.columns if len(seen.columns) > 1 else ():
         if name not in seen.within.codes:
             yield f"no row has a value in column '{name}'"

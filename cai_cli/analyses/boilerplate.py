@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cai_cli.analyses import Options
-from cai_cli.analyses._phrases import Phrase, Phrases, Sampled, joined, ngrams
+from cai_cli.analyses._contrast import OPENER, Compared, Contrast
+from cai_cli.analyses._figures import percent
+from cai_cli.analyses._pairs import said as votes_of
+from cai_cli.analyses._pairs import side as label_of
+from cai_cli.analyses._phrases import Phrase, joined
 from cai_cli.analyses._result import Analysis, Cell, Column, Section
 from cai_cli.analyses._steps import answer, are, first_response, of_rows, said
-from cai_cli.analyses._tally import percent
-from cai_cli.analyses._texts import opener
 
 SUMMARY = "Phrases and openings that return, in chosen texts against rejected, in revisions against first answers."
 READS = ("debias", "label-pairs", "revise", "generate")
@@ -19,55 +21,13 @@ ALSO = ("revise",)  # where the rows are pairs: what revisions brought in
 TAKES = ("n",)
 
 LEAST = 3  # prompts that a phrase must turn up in
-FREQUENT = 0.01  # share of prompts from which on a phrase is worth a sentence
-OPENER = 12  # words of a first sentence that count
+FREQUENT = 0.01  # share of prompts from which on a phrase is held against the other side, and worth a sentence
 _CANDIDATES = 40  # phrases looked at for each that is shown: most overlap
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Contrast:
-    """Which texts are held against which."""
-
-    name: str
-    here: str
-    there: str  # empty: against nothing
-
-
-PAIRS = _Contrast(name="chosen", here="chosen", there="rejected")
-REVISIONS = _Contrast(name="revision", here="revisions", there="first answers")
-RESPONSES = _Contrast(name="response", here="responses", there="")
-
-
-class _Compared:
-    """One contrast: the texts of a prompt come together, and each phrase counts once for a prompt and side."""
-
-    def __init__(self, contrast: _Contrast, n: int) -> None:
-        self.contrast, self.n = contrast, n
-        self.rows = 0
-        self.phrases, self.openers, self.sample = Phrases(), Phrases(), Sampled()
-        self._prompt: object = None
-        self._texts: tuple[set[str], set[str]] = (set(), set())
-
-    def add(self, prompt: object, here: str, there: str) -> None:
-        """Add a row's texts; rows of one prompt stand together."""
-        if prompt != self._prompt:
-            self.flush()
-            self._prompt = prompt
-        self.rows += 1
-        for texts, text in zip(self._texts, (here, there), strict=True):
-            texts.add(text)
-
-    def flush(self) -> None:
-        """Count the texts of the prompt that is over."""
-        if not self._texts[0]:
-            return
-        sides = self._texts[: 2 if self.contrast.there else 1]
-        found = [set().union(*(ngrams(text, self.n) for text in texts)) for texts in sides]
-        for side, texts in enumerate(sides):
-            self.phrases.add(side, found[side])
-            self.openers.add(side, {opener(text, OPENER) for text in texts} - {""})
-        self.sample.add(self._prompt, found)
-        self._texts = (set(), set())
+PAIRS = Contrast(name="chosen", here="chosen", there="rejected")
+REVISIONS = Contrast(name="revision", here="revisions", there="first answers")
+RESPONSES = Contrast(name="response", here="responses", there="")
 
 
 class _Gathered:
@@ -75,7 +35,7 @@ class _Gathered:
 
     def __init__(self, n: int) -> None:
         self.rows = self.without = self.undecided = self.unchanged = 0
-        self.compared = {one.name: _Compared(one, n) for one in (PAIRS, REVISIONS, RESPONSES)}
+        self.compared = {one.name: Compared(one, n) for one in (PAIRS, REVISIONS, RESPONSES)}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a row of any shape: a pair, a chain, or a sample."""
@@ -106,14 +66,14 @@ class _Gathered:
         if (chosen := answer(row, "chosen")) and (rejected := answer(row, "rejected")):
             return PAIRS.name, chosen, rejected
         if (a := answer(row, "response_a")) and (b := answer(row, "response_b")):
-            sides = {"a": (a, b), "b": (b, a)}.get(said(row, "preference"))
+            sides = {"a": (a, b), "b": (b, a)}.get(label_of(row, votes_of(row)[0])[0])
             return (PAIRS.name, *sides) if sides else ("", a, b)
         last, first = said(row, "response").strip(), first_response(row).strip()
         if "initial_response" in row and last and first:
             return REVISIONS.name, last, first
         return (RESPONSES.name, last, "") if last else ("", "", "")
 
-    def done(self) -> list[_Compared]:
+    def done(self) -> list[Compared]:
         """The contrasts that there are rows for."""
         for one in self.compared.values():
             one.flush()
@@ -123,11 +83,11 @@ class _Gathered:
 def analyse(
     rows: Iterable[Mapping[str, Any]], options: Options, also: Mapping[str, Iterable[Mapping[str, Any]]] | None = None
 ) -> Analysis:
-    """Takes: pairs (chosen, rejected, else response_a, response_b, preference), chains (initial_response, response) or samples
-        (response), rows of a prompt (prompt_id, else prompt) together; rows of revise by `also`; options.n, words of a phrase
+    """Takes: pairs (chosen, rejected, else response_a, response_b and preference, p_a or votes), chains (initial_response,
+        response) or samples (response), with prompt_id, else prompt; rows of revise by `also`; options.n, words of a phrase
     Gives: for each contrast there are texts for, NAME_phrases, NAME_distinct, NAME_openers, NAME_touched; NAME is chosen,
         revision or response. Shares are of prompts: a phrase counts once, however many texts of a prompt hold it. Of a text, its
-        first 1,000 words.
+        first 1,000 words. Rows of a prompt may stand up to 20,000,000 characters of text apart.
     """
     found = _Gathered(options.n)
     for row in rows:
@@ -139,17 +99,22 @@ def analyse(
     return Analysis(
         name="boilerplate", rows=found.rows, sections=tuple(section for page in pages for section in page.sections()),
         findings=tuple(finding for page in pages for finding in page.findings()), warnings=tuple(_warnings(found, pages)),
+        unusable="" if pages or found.undecided or found.unchanged else _NOTHING,
     )  # fmt: skip
+
+
+_NOTHING = "no row has texts to compare (chosen and rejected; response and initial_response; response)"
 
 
 class _Page:
     """What is shown of one contrast."""
 
-    def __init__(self, compared: _Compared, top: int) -> None:
+    def __init__(self, compared: Compared, top: int) -> None:
         self.compared, self.contrast = compared, compared.contrast
         phrases = compared.phrases
+        least = max(LEAST, math.ceil(FREQUENT * phrases.prompts[0]))
         self.frequent = joined(phrases.frequent(LEAST, top * _CANDIDATES), top)
-        self.distinct = joined(phrases.distinctive(LEAST, top * _CANDIDATES), top) if self.contrast.there else []
+        self.distinct = joined(phrases.distinctive(least, top * _CANDIDATES), top) if self.contrast.there else []
         self.openers = [(one, one.text) for one in compared.openers.frequent(LEAST, top // 2)]
 
     def sections(self) -> Iterator[Section]:
@@ -157,7 +122,9 @@ class _Page:
         against = f" against {self.contrast.there}" if self.contrast.there else ""
         parts = "Runs that overlap are put together, with the numbers of the most frequent." if n > 2 else ""
         yield from self._section("phrases", f"most frequent runs of {n} words in {here}{against}", self.frequent, parts)
-        note = "Those whose log-odds are above 0 by their interval, the surest first; of very many runs, some are by chance."
+        note = (
+            f"Those above 0 with a false discovery rate of 5% among all runs of {FREQUENT:.0%} of the prompts, the surest first."
+        )
         yield from self._section(
             "distinct", f"runs of {n} words that tell {here} from {self.contrast.there}", self.distinct, note
         )
@@ -204,10 +171,9 @@ class _Page:
             )
 
     def findings(self) -> Iterator[str]:
-        here, there = self.contrast.here, self.contrast.there
-        worth = [(one, text) for one, text in self.distinct if (one.here.value or 0) >= FREQUENT]
-        if worth:
-            one, text = max(worth, key=lambda found: found[0].here.value or 0)
+        here, there, run = self.contrast.here, self.contrast.there, f"run of {self.compared.n} words"
+        if self.distinct:
+            one, text = max(self.distinct, key=lambda found: found[0].here.value or 0)
             touched = self.compared.sample.touched(0, [one.text for one, _ in self.distinct])
             others = f"; {len(self.distinct)} such phrases touch {percent(touched.value or 0)}" if len(self.distinct) > 1 else ""
             yield (
@@ -215,17 +181,18 @@ class _Page:
                 f"{percent(one.there.value or 0)}{others}. A model trained on this will repeat it: look for its wording in "
                 "revision prompts and principles."
             )
-        elif there and self.frequent:
-            runs = f"run of {self.compared.n} words"
-            yield f"No {runs} that is in {here} of {FREQUENT:.0%} of the prompts or more is clearly rarer in {there}."
+        elif not self.frequent:
+            phrases = self.compared.phrases
+            least = max(LEAST, phrases.missed + 1)  # what was forgotten may have been in as many
+            yield f"No {run} stands in {here} of {least:,} prompts or more, of {phrases.prompts[0]:,}."
+        elif there:
+            yield f"No {run} that is in {here} of {FREQUENT:.0%} of the prompts or more is surely rarer in {there}."
         if self.openers and (share := self.openers[0][0].here.value or 0) >= 0.05:
             yield f'The most frequent beginning, "{self.openers[0][1]}", opens {here} of {percent(share)} of the prompts.'
 
 
 def _warnings(found: _Gathered, pages: Sequence[_Page]) -> Iterator[str]:
-    if not pages:
-        yield "no row has texts to compare (chosen and rejected; response and initial_response; response)"
-    elif found.without:
+    if pages and found.without:
         yield f"{of_rows(found.without, found.rows)} no text, and {are(found.without)} left out"
     if found.undecided:
         yield f"{found.undecided:,} of {found.rows:,} pairs prefer neither response, and {are(found.undecided)} left out"
@@ -233,6 +200,8 @@ def _warnings(found: _Gathered, pages: Sequence[_Page]) -> Iterator[str]:
         of = found.unchanged + found.compared[REVISIONS.name].rows
         yield f"{found.unchanged:,} of {of:,} rows of revise changed nothing, and {are(found.unchanged)} not compared"
     for page in pages:
+        if again := page.compared.again:
+            yield f"{again:,} times rows of one prompt stood so far apart that it counts once more: sort them by prompt_id"
         if missed := max(page.compared.phrases.missed, page.compared.openers.missed):
             prompts = page.compared.phrases.prompts[0]
             yield f"counts of {page.contrast.here} are approximate: too low by at most {missed:,} of {prompts:,} prompts"

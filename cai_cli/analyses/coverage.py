@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cai_cli.analyses import Options
+from cai_cli.analyses import _figures as figures
 from cai_cli.analyses._result import Analysis, Cell, Column, Number, Section
 from cai_cli.analyses._steps import Finding, Step, are, kind_of, listed, of_rows, steps
-from cai_cli.analyses._tally import Tally, group_of, spoken
+from cai_cli.analyses._tally import Tally, group_of
 
 SUMMARY = "How often each principle was drawn, found something, changed something."
 READS = ("revise", "critique")
 
 ENOUGH = 20  # draws from which on "never" and "always" are said
+FEWEST = 5  # expected draws that a cell of the test needs
 UNLIKELY = 0.001  # p-value from which on the draws are said not to follow the weights
 
 
@@ -36,18 +38,16 @@ class _Gathered:
         if not any(step.findings for step in rounds):
             self.without += 1
             return
-        for at, step in enumerate(rounds):
+        for step in rounds:
             self.single &= len(step.findings) <= 1
-            later = rounds[at + 1] if at + 1 < len(rounds) else None
             for finding in step.findings:
-                self._count(finding, step, later, group)
+                self._count(finding, step, group)
         self._caught(rounds, kind_of(row), group)
 
-    def _count(self, finding: Finding, step: Step, later: Step | None, group: int) -> None:
+    def _count(self, finding: Finding, step: Step, group: int) -> None:
         self.category.setdefault(finding.principle, finding.category)
         fired, by_words = finding.severity, finding.needs_revision if finding.severity is None else None
         found = None if fired is None else fired > 0
-        next_one = _severity_of(finding.principle, later) if later and step.changed else None
         for whose in (("principle", finding.principle), ("category", finding.category or "none"), ("all", "")):
             add = self.tally.add
             add((*whose, "drawn"), group, 1)
@@ -55,7 +55,6 @@ class _Gathered:
             add((*whose, "by_words"), group, by_words)
             add((*whose, "changed"), group, None if step.open else step.changed)
             add((*whose, "severity"), group, fired if found else None)
-            add((*whose, "drop"), group, fired - next_one if found and fired is not None and next_one is not None else None)
 
     def _caught(self, rounds: Sequence[Step], kind: str, group: int) -> None:
         findings = [finding for step in rounds for finding in step.findings]
@@ -77,12 +76,6 @@ class _Gathered:
         return "by_words" if 0 < self.tally.total(words) < self.tally.count(words) else ""
 
 
-def _severity_of(principle: str, step: Step) -> float | None:
-    """What the same principle found in a round, if it was drawn again; else the severity of the round."""
-    again = [one.severity for one in step.findings if one.principle == principle]
-    return again[0] if again else step.severity
-
-
 def analyse(rows: Iterable[Mapping[str, Any]], options: Options) -> Analysis:
     """Takes: rows of critique or revise; of them the columns rounds, and prompt_id and kind where there are
     Gives: the sections principles, severity, categories, uncaught. A principle "found something" where the severity it gave is
@@ -97,6 +90,7 @@ def analyse(rows: Iterable[Mapping[str, Any]], options: Options) -> Analysis:
     return Analysis(
         name="coverage", rows=found.rows, sections=tuple(section for section in sections if section.rows),
         findings=tuple(_findings(found, names, weights)), warnings=tuple(_warnings(found, weights)),
+        unusable="" if found.rows > found.without else "no row has critiques in the column 'rounds'",
     )  # fmt: skip
 
 
@@ -141,20 +135,11 @@ def _shares(found: _Gathered, whose: tuple[str, str]) -> dict[str, Cell]:
 def _severities(found: _Gathered, names: Sequence[str]) -> Section:
     fired = [name for name in names if found.tally.count(("principle", name, "severity"))]
     rows: tuple[Mapping[str, Cell], ...] = tuple(
-        {
-            "principle": name, "severity": found.tally.mean(("principle", name, "severity"), "", (0, 1)),
-            "drop": found.tally.mean(("principle", name, "drop"), "", (-1, 1)),
-        }
-        for name in fired
-    )  # fmt: skip
-    note = (
-        "severity: mean where it found something, in [0, 1]; drop: by how much the severity fell to the next round, where its "
-        "round changed the text. Another principle may have been drawn there."
+        {"principle": name, "severity": found.tally.mean(("principle", name, "severity"), "", (0, 1))} for name in fired
     )
-    head = (
-        Column(name="principle", title="principle"), Column(name="severity", title="severity", whiskers=True),
-        Column(name="drop", title="drop", whiskers=True, at=0),
-    )  # fmt: skip
+    # No fall to the next round: what was high by chance is lower there whatever the revision did. That is for analyze cycles.
+    note = "Mean in [0, 1], where it found something. What revisions do to it: analyze cycles, by scores."
+    head = (Column(name="principle", title="principle"), Column(name="severity", title="severity", whiskers=True))
     return Section(name="severity", title="severity, where a principle found something", head=head, rows=rows, note=note)
 
 
@@ -189,8 +174,8 @@ def _measure(found: _Gathered) -> str:
 def _findings(found: _Gathered, names: Sequence[str], weights: Mapping[str, float]) -> Iterable[str]:
     shares = {name: _shares(found, ("principle", name))["found"] for name in names}
     told = {name: one for name, one in shares.items() if isinstance(one, Number) and (one.n or 0) >= ENOUGH}
-    if found.measured and found.kinds["harmful"]:
-        yield _of_harmful(found.tally.share((_measure(found), "harmful")))
+    if found.measured and (share := found.tally.share((_measure(found), "harmful"))).n:
+        yield _of_harmful(share)
     if never := [name for name in weights if not found.tally.count(("principle", name, "drawn"))]:
         yield f"Never drawn: {listed(never)}. More rows, more rounds, critique.principles or a higher weight would reach them."
     if idle := [name for name, one in told.items() if one.value == 0]:
@@ -202,21 +187,22 @@ def _findings(found: _Gathered, names: Sequence[str], weights: Mapping[str, floa
 def _of_harmful(share: Number) -> str:
     hits = round((share.value or 0) * (share.n or 0))
     if not hits:
-        return f"Some principle found something in each of the {share.n:,} rows of kind harmful."
+        return f"In each of {share.n:,} rows of kind harmful some principle found something."
     return (
-        f"In {hits:,} of {share.n:,} rows of kind harmful, {spoken(share)}, no principle found anything: read some of them, the "
-        "model may have answered well, or a principle may be missing."
+        f"In {hits:,} of {share.n:,} rows of kind harmful, {figures.told(share)}, no principle found anything: read some of "
+        "them, the model may have answered well, or a principle may be missing."
     )
 
 
 def _warnings(found: _Gathered, weights: Mapping[str, float]) -> Iterable[str]:
     if found.rows == found.without:
-        yield "no row has critiques in the column 'rounds': coverage reads rows of critique and revise"
         return
     if found.without:
         yield f"{of_rows(found.without, found.rows)} no critique, and {are(found.without)} left out"
     if not found.measured:
         yield "the critiques give no severity, so what they found is not known: critique.template general asks for one"
+    elif found.kinds["harmful"] and not found.tally.count((_measure(found), "harmful")):
+        yield "no row of kind harmful has a severity, so what was found in these is not known"
     if not weights:
         yield "without a constitution, principles that were never drawn are not known: give the CONFIG"
     if weights and (strange := [name for name in found.category if name not in weights]):
@@ -229,8 +215,32 @@ def _warnings(found: _Gathered, weights: Mapping[str, float]) -> Iterable[str]:
 
 
 def _unlike(found: _Gathered, weights: Mapping[str, float]) -> bool:
+    """Whether the draws surely do not follow the weights, by a chi-squared test of cells of 5 expected draws or more."""
     from scipy.stats import chisquare
 
     drawn = [found.tally.count(("principle", name, "drawn")) for name in weights]
-    expected = [share * sum(drawn) for share in weights.values()]
-    return len(drawn) > 1 and min(expected) >= 1 and float(chisquare(drawn, expected).pvalue) < UNLIKELY
+    cells = pooled([(share * sum(drawn), hits) for share, hits in zip(weights.values(), drawn, strict=True)])
+    if len(cells) < 2:
+        return False
+    expected, seen = zip(*cells, strict=True)
+    return float(chisquare(seen, expected).pvalue) < UNLIKELY
+
+
+def pooled(cells: Iterable[tuple[float, int]]) -> list[tuple[float, int]]:
+    """Cells of expected and seen counts, the small ones put together until each expects 5: below, chi-squared is no chi-squared.
+
+    Takes: (expected, seen)   Gives: the same in sum, from the least expected; a rest that expects less than 5 is in the last
+    What was seen must not decide what is put together: that would make the difference larger than it is.
+    Source: Cochran 1954, "Some methods for strengthening the common chi-squared tests".
+    """
+    found: list[tuple[float, int]] = []
+    expected, seen = 0.0, 0
+    for more, hits in sorted(cells, key=lambda cell: cell[0]):
+        expected, seen = expected + more, seen + hits
+        if expected >= FEWEST:
+            found.append((expected, seen))
+            expected, seen = 0.0, 0
+    if found and expected:
+        last = found.pop()
+        found.append((last[0] + expected, last[1] + seen))
+    return found

@@ -3,48 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from cai_cli.analyses import Options, Row
 from cai_cli.analyses import _judged_words as sentences
 from cai_cli.analyses._columns import Table
-from cai_cli.analyses._judged import NO_VERDICT, NOT_TOLD, OTHER_NAME, Judged, labelled
+from cai_cli.analyses._judged import NO_VERDICT, NOT_TOLD, OTHER_NAME, Judged, first_won, labelled
 from cai_cli.analyses._pairs import SIDES
 from cai_cli.analyses._result import Analysis, Cell, Column, Number, Section
 from cai_cli.bias.estimate import Bools
 from cai_cli.votes import clip
 
 SUMMARY = "Distribution of labels, ties, confidence; by labeler, criterion and kind; slot and length of what wins."
-READS = ("debias", "label-pairs")
+READS = ("label-pairs", "debias")  # debias keeps the surer labels: votes look better there than they are
+ALSO = ("debias",)
 TAKES = ("by",)
 
+SURE = (0.5, 1.0)  # what a confidence can be
 BINS = 10  # of confidence, .5 to 1
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+UNUSABLE = "no row has a label (preference, p_a or votes), or two texts, chosen and rejected"
 COUNT = Column(name="rows", title="rows")
 
 
-def analyse(rows: Iterable[Row], options: Options) -> Analysis:
-    """The labels of pairs, and of the votes behind them.
+def analyse(rows: Iterable[Row], options: Options, also: Mapping[str, Iterable[Row]] | None = None) -> Analysis:
+    """The labels of pairs, and of the votes behind them; and what becomes of the labels where debias leaves out some.
 
-    Takes: pairs with `preference`, `p_a` or votes, or with `chosen` and `rejected`; `options.by`, a column to break them down by
+    Takes: pairs with `preference`, `p_a` or votes, or with `chosen` and `rejected`, best all that were judged; `options.by`, a
+    column to break them down by; `also`: the rows that debias kept
     Intervals: 95%, by prompt (see `bias.interval`): a prompt's pairs share responses, so they are no independent rows.
     """
-    seen, count = Judged(), 0
+    seen, kept, count = Judged(), Judged(), 0
     for row in rows:
         count += 1
         seen.add(row, options.by)
-    sections = [one for one in _sections(seen, options) if one.rows]
+    for row in (also or {}).get("debias", ()):
+        kept.add({**row, "votes": None}, None)
+    sections = [one for one in _sections(seen, kept, options) if one.rows]
     return Analysis(
         name="preferences", rows=count, sections=tuple(sections), findings=tuple(sentences.findings(seen)),
-        warnings=tuple(sentences.warnings(seen)),
+        warnings=tuple(sentences.warnings(seen)), unusable="" if sections else UNUSABLE,
     )  # fmt: skip
 
 
-def _sections(seen: Judged, options: Options) -> Iterator[Section]:
+def _sections(seen: Judged, kept: Judged, options: Options) -> Iterator[Section]:
     if labelled(seen).any():
         yield _labels(seen)
+    if len(kept.pairs):
+        yield _kept(seen, kept)
     yield _confidence(seen)
     yield _margins(seen)
     yield _sources(seen)
@@ -57,7 +65,7 @@ def _sections(seen: Judged, options: Options) -> Iterator[Section]:
         yield _broken_down(seen, "kind", "kind")
     if options.by:
         yield _broken_down(seen, "by", options.by)
-    yield _flags(seen)
+    yield _flags(kept if len(kept.pairs) else seen)
 
 
 def _labels(seen: Judged) -> Section:
@@ -71,6 +79,28 @@ def _labels(seen: Judged) -> Section:
     ]
     note = "Which of the two is called a is chance or the order of sampling: far from half and half, one place is favoured."
     return Section(name="labels", title="labels", head=_counted("side", "label"), rows=tuple(rows), note=note)
+
+
+def _kept(seen: Judged, kept: Judged) -> Section:
+    """The labels before and after debias, which leaves out ties and unsure ones, and may correct what it measured."""
+    before, after = _in_short(seen), _in_short(kept)
+    rows = tuple({"what": what, "all": before[what], "kept": after[what]} for what in before)
+    head = (Column(name="what", title="what"), Column(name="all", title="all pairs"), Column(name="kept", title="kept by debias"))
+    note = "Training sees what debias keeps, the surer labels; all other tables are of all pairs, also the unsure and tied ones."
+    return Section(name="kept", title="what debias keeps", head=head, rows=rows, note=note)
+
+
+def _in_short(seen: Judged) -> dict[str, Cell]:
+    pairs = seen.pairs
+    every = np.ones(len(pairs), dtype=bool)
+    return {
+        "rows": len(pairs),
+        "a is better": pairs.share(pairs.where("side", "a"), every),
+        "tie": pairs.share(pairs.where("side", "tie"), every),
+        "confidence": pairs.mean(np.maximum(pairs["p"], 1 - pairs["p"]), every, within=SURE),
+        "the longer one is chosen": pairs.mean_share(pairs["longer_won"], every),
+        "words, chosen minus rejected": pairs.mean(pairs["chosen_words"] - pairs["rejected_words"], every, "words"),
+    }
 
 
 def _counted(name: str, title: str) -> tuple[Column, ...]:
@@ -127,8 +157,8 @@ def _length(seen: Judged) -> Section:
         return Section(name="length", title="length", head=(), rows=())
     values: dict[str, Number] = {
         "the longer one is chosen": pairs.mean_share(pairs["longer_won"], among),
-        "words, chosen": pairs.mean(pairs["chosen_words"], among, "words"),
-        "words, rejected": pairs.mean(pairs["rejected_words"], among, "words"),
+        "words, chosen": pairs.mean(pairs["chosen_words"], among, "words", (0, math.inf)),
+        "words, rejected": pairs.mean(pairs["rejected_words"], among, "words", (0, math.inf)),
         "words, chosen minus rejected": pairs.mean(pairs["chosen_words"] - pairs["rejected_words"], among, "words"),
     }
     rows = tuple({"what": what, "value": value, "rows": value.n} for what, value in values.items())
@@ -144,7 +174,7 @@ def _position(seen: Judged) -> Section:
         mine, both = votes.where("labeler", labeler), swaps.where("labeler", labeler)
         if np.isfinite(votes["first_won"][mine]).any():
             rows.append({
-                "labeler": labeler, "first": votes.mean_share(votes["first_won"], mine), "both": int(both.sum()),
+                "labeler": labeler, "first": first_won(seen, labeler), "both": int(both.sum()),
                 "same_slot": swaps.mean_share(swaps["same_slot"], both),
                 "same_winner": swaps.mean_share(swaps["same_winner"], both),
             })  # fmt: skip
@@ -154,7 +184,8 @@ def _position(seen: Judged) -> Section:
         Column(name="same_winner", title="same verdict"),
     )  # fmt: skip
     note = (
-        "Without a liking for a slot the first shown wins half of the votes; same slot won: the order decided, not the answers."
+        "Without a liking for a slot the first shown wins half of the votes, over both orders or orders drawn by chance; "
+        "none is told where the order never varied. Same slot won: the order decided, not the answers."
     )
     return Section(name="position", title="position", head=head, rows=tuple(rows), note=note)
 
@@ -236,7 +267,7 @@ def _broken_down(seen: Judged, name: str, title: str) -> Section:
         mine = pairs.where(name, value)
         rows.append({
             name: value, "rows": int(mine.sum()), "a": _bare(pairs.share(pairs.where("side", "a"), mine)),
-            "tie": _bare(pairs.share(pairs.where("side", "tie"), mine)), "confidence": pairs.mean(sure, mine),
+            "tie": _bare(pairs.share(pairs.where("side", "tie"), mine)), "confidence": pairs.mean(sure, mine, within=SURE),
             "consistent": _bare(pairs.mean_share(pairs["consistent"], mine)),
             "longer": pairs.mean_share(pairs["longer_won"], mine),
         })  # fmt: skip

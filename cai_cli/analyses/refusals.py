@@ -7,23 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cai_cli.analyses import Options
+from cai_cli.analyses._figures import percent, told
+from cai_cli.analyses._pairs import said as votes_of
+from cai_cli.analyses._pairs import side as label_of
+from cai_cli.analyses._pairs import truth
 from cai_cli.analyses._result import Analysis, Cell, Column, Number, Section
 from cai_cli.analyses._steps import answer, are, first_response, kind_of, of_rows, said, steps
-from cai_cli.analyses._tally import Tally, group_of, percent, spoken
+from cai_cli.analyses._tally import Tally, group_of
 from cai_cli.analyses._texts import declines
 
 SUMMARY = "Refusals on harmful and on harmless prompts, before and after revision."
 READS = ("revise", "critique", "generate")
 
 OVER = 0.05  # share of harmless prompts that are refused from which on it is said
-_SIDES = (("chosen", "rejected"), ("response_a", "response_b"))
+_PAIR = ("rejected", "chosen")
 
 
 class _Gathered:
     """What is summed while rows stream by."""
 
     def __init__(self) -> None:
-        self.rows = self.without = 0
+        self.rows = self.without = self.pairs = self.undecided = 0
         self.tally = Tally()
         self.kinds: Counter[str] = Counter()
         self.sides: dict[str, None] = {}  # what the texts are: first, last; chosen, rejected
@@ -33,7 +37,12 @@ class _Gathered:
     def add(self, row: Mapping[str, Any]) -> None:
         group = group_of(row, self.rows)
         self.rows += 1
-        refused = dict(self._refused(row, group))
+        pair = _pair(row)
+        self.pairs += bool(pair)
+        self.undecided += pair == _UNDECIDED
+        if pair == _UNDECIDED:
+            return
+        refused = dict(zip(_PAIR, map(declines, pair), strict=True)) if pair else dict(self._refused(row, group))
         if not refused:
             self.without += 1
             return
@@ -49,12 +58,8 @@ class _Gathered:
                 self.tally.add((name, "change"), group, after - before)
 
     def _refused(self, row: Mapping[str, Any], group: int) -> Iterator[tuple[str, bool]]:
-        """Whether each text of a row refuses, by what the text is."""
-        for sides in _SIDES:
-            if all(answer(row, side) for side in sides):
-                yield from ((side, declines(answer(row, side))) for side in reversed(sides))
-                return
-        flag, last = row.get("refused") is True, said(row, "response").strip()
+        """Whether each text of a chain or sample refuses, by what the text is."""
+        flag, last = truth(row, "refused") == 1, said(row, "response").strip()
         if not flag and not last:
             return
         self.signals[flag, declines(last)] += 1
@@ -76,9 +81,23 @@ class _Gathered:
                     self.tally.add(("by", principle, "ends"), group, before and not after)
 
 
+_UNDECIDED = ("", "")
+
+
+def _pair(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts of a pair, the rejected one first; empty texts: neither is preferred; nothing: the row is no pair."""
+    if (rejected := answer(row, "rejected")) and (chosen := answer(row, "chosen")):
+        return rejected, chosen
+    a, b = answer(row, "response_a"), answer(row, "response_b")
+    if not (a and b):
+        return ()
+    label, _ = label_of(row, votes_of(row)[0])
+    return {"a": (b, a), "b": (a, b)}.get(label, _UNDECIDED)
+
+
 def analyse(rows: Iterable[Mapping[str, Any]], options: Options) -> Analysis:
     """Takes: rows of generate, critique or revise (response, refused; initial_response, rounds), or pairs (chosen, rejected, else
-        response_a, response_b), with kind where they have it
+        response_a, response_b and preference, p_a or votes), with kind where they have it
     Gives: the sections kinds, principles, signals. A response refuses where the provider flagged it (`refused`) or where its
         first 200 characters hold a set phrase of declining.
 
@@ -95,10 +114,11 @@ def analyse(rows: Iterable[Mapping[str, Any]], options: Options) -> Analysis:
     return Analysis(
         name="refusals", rows=found.rows, sections=tuple(section for section in sections if section.rows),
         findings=tuple(_findings(found)), warnings=tuple(_warnings(found)),
+        unusable="" if found.kinds or found.undecided else "no row has a response, or chosen and rejected",
     )  # fmt: skip
 
 
-_TITLES = {"first": "first answer", "last": "last text", "response_a": "a", "response_b": "b"}
+_TITLES = {"first": "first answer"}
 
 
 def _kinds(found: _Gathered) -> Section:
@@ -163,25 +183,25 @@ def _findings(found: _Gathered) -> Iterator[str]:
         if found.kinds["harmless"]:
             yield from _of_harmless(found, over, side)
         if found.kinds["harmful"]:
-            yield f"Of the harmful prompts {spoken(due)} are refused{_where(side)}."
+            yield f"Of the harmful prompts {told(due)} are refused{_where(side)}."
     if len(found.sides) == 2:
         yield from _of_change(found, tuple(found.sides))
 
 
 def _where(side: str) -> str:
-    return {"last": "", "chosen": " in what is chosen"}.get(side, f" in {side}")
+    return " in what is chosen" if side == "chosen" else ""
 
 
 def _of_harmless(found: _Gathered, over: Number, side: str) -> Iterator[str]:
     if over.value is None:
         return
     if over.value < OVER:
-        yield f"Of the harmless prompts {spoken(over)} are refused{_where(side)}."
+        yield f"Of the harmless prompts {told(over)} are refused{_where(side)}."
         return
     culprits = [name for name, _ in found.principles.most_common() if found.tally.total(("by", name, "begins"))]
     culprits.sort(key=lambda name: -found.tally.total(("by", name, "begins")))
     by = f" Most refusals that a revision made are by {culprits[0]}: read its revision_prompt." if culprits else ""
-    yield f"Over-refusal: of the harmless prompts {spoken(over)} are refused{_where(side)}.{by}"
+    yield f"Over-refusal: of the harmless prompts {told(over)} are refused{_where(side)}.{by}"
 
 
 def _of_change(found: _Gathered, sides: Sequence[str]) -> Iterator[str]:
@@ -190,16 +210,15 @@ def _of_change(found: _Gathered, sides: Sequence[str]) -> Iterator[str]:
     if change.low is None or change.high is None or change.low <= 0 <= change.high:
         return
     more = "more" if (change.value or 0) > 0 else "fewer"
-    what = {"last": ("last texts", "first answers"), "chosen": ("chosen texts", "rejected ones")}.get(
-        sides[1], ("texts a", "texts b")
-    )
-    shares = f"{percent(after.value or 0)} against {percent(before.value or 0)}"
+    what = ("chosen texts", "rejected ones") if sides[1] == "chosen" else ("last texts", "first answers")
+    shares = f"{percent(after.value)} against {percent(before.value)}"
     yield f"{what[0].capitalize()} hold {more} refusals than {what[1]}: {shares}."
 
 
 def _warnings(found: _Gathered) -> Iterator[str]:
-    if found.rows == found.without:
-        yield "no row has a response, or chosen and rejected: refusals reads rows of generate, revise, label-pairs or debias"
+    if found.undecided:
+        yield f"{found.undecided:,} of {found.pairs:,} pairs prefer neither response, and {are(found.undecided)} left out"
+    if not found.kinds:
         return
     if found.without:
         yield f"{of_rows(found.without, found.rows)} no text and no flag, and {are(found.without)} left out"

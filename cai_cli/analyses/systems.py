@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from math import inf
 
 import numpy as np
 
 from cai_cli.analyses import Options, Row
-from cai_cli.analyses._columns import Table, column, told
+from cai_cli.analyses._columns import Table, column
+from cai_cli.analyses._figures import p_value, told
 from cai_cli.analyses._pairs import cluster, last_text, listed, said, side, text, truth
 from cai_cli.analyses._pairs import number as number_in
 from cai_cli.analyses._result import Analysis, Cell, Column, Number, Section, Unit
 from cai_cli.analyses._tally import number
-from cai_cli.bias.estimate import Estimate, Floats, student
-from cai_cli.bias.interval import clustered_mean
+from cai_cli.analyses._texts import length
+from cai_cli.bias.differences import apart, paired
+from cai_cli.bias.estimate import Bools, Estimate, Floats
 from cai_cli.bias.multiple import benjamini_hochberg
+from cai_cli.bias.shares import against_half, apart_shares, paired_shares
 from cai_cli.errors import Exit, Fix
 
 SUMMARY = "System prompts, models or any column compared: refusals, length, severity, revisions, scores, wins."
 READS = ("revise", "critique", "generate")
-ALSO = ("score", "debias", "label-pairs")
+ALSO = ("score", "label-pairs", "debias")
 TAKES = ("by",)
 
 MANY = 24  # groups; more are no comparison
 EACH = 5  # up to so many groups each is compared with each, above that all with the first
+SHARED = 0.5  # of the smaller group's prompts; where fewer are shared all are compared
 SHORT = 24  # characters; longer names get a letter
 SIGNIFICANT = 0.05
 NOTHING = "(none)"
 BOTH = "model, system"
+UNUSABLE = "no row has a response, rounds, scores or refused, and none is a pair with a label"
 
-MEASURES: Mapping[str, tuple[str, Unit]] = {
-    "refused": ("refused", "share"), "truncated": ("cut off", "share"), "words": ("length, words", "words"),
-    "severity_first": ("severity, first round", ""), "severity_last": ("severity, last round", ""),
-    "revisions": ("revisions accepted", "rounds"),
+# What it is called, its unit, and between which limits it lies.
+MEASURES: Mapping[str, tuple[str, Unit, tuple[float, float]]] = {
+    "refused": ("refused", "share", (0, 1)), "truncated": ("cut off", "share", (0, 1)),
+    "words": ("length, words", "words", (0, inf)), "severity_first": ("severity, first round", "", (0, 1)),
+    "severity_last": ("severity, last round", "", (0, 1)), "revisions": ("revisions accepted", "rounds", (0, inf)),
 }  # fmt: skip
 
 
@@ -45,13 +52,14 @@ class _Measured:
         self.by = by
         self.table = Table(by, MEASURES)
         self.scores: dict[str, Table] = {}
-        self._names: dict[str, str] = {}  # one object for equal names: system prompts are long
+        self._names: tuple[dict[str, str], ...] = tuple({} for _ in by)  # one object for equal names: system prompts are long
 
     def groups(self, row: Row) -> tuple[str, ...]:
         """The row's group by each column. Raises: Fix: too many"""
-        found = tuple(self._names.setdefault(name, name) for name in (_group(row, by) for by in self.by))
-        if len(self._names) > MANY * len(self.by):
-            what = f"{' and '.join(self.by[:2])}: more than {MANY} values, which are too many to compare"
+        given = [_group(row, by) for by in self.by]
+        found = tuple(names.setdefault(name, name) for names, name in zip(self._names, given, strict=True))
+        if many := next((by for by, names in zip(self.by, self._names, strict=True) if len(names) > MANY), ""):
+            what = f"{many}: more than {MANY} values, which are too many to compare"
             raise Fix(what, "name a column that has few: --by model, --by kind, --by meta.NAME", Exit.INPUT)
         return found
 
@@ -68,12 +76,36 @@ class _Measured:
                 table = self.scores.setdefault(title, Table(self.by, ("score",)))
                 table.add(cluster(row), **dict(zip(self.by, self.groups(row), strict=True)), score=score)
 
-    def values(self) -> Iterator[tuple[str, Unit, Table, Floats]]:
-        """Every measure that some row has: what it is called, its unit, its table, its values."""
-        for name, (title, unit) in MEASURES.items():
-            if np.isfinite(values := self.table[name]).any():
-                yield title, unit, self.table, values
-        yield from ((title, "score", table, table["score"]) for title, table in self.scores.items())
+    def values(self) -> Iterator[_Measure]:
+        """Every measure that some row has."""
+        one_round = np.array_equal(self.table["severity_first"], self.table["severity_last"], equal_nan=True)
+        for name, (title, unit, within) in MEASURES.items():
+            if np.isfinite(values := self.table[name]).any() and not (one_round and name == "severity_last"):
+                yield _Measure(title=title, unit=unit, within=within, table=self.table, values=values)
+        for title, table in self.scores.items():
+            yield _Measure(title=title, unit="score", within=(-inf, inf), table=table, values=table["score"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measure:
+    """A measure of some rows. `within`: between which limits its values lie"""
+
+    title: str
+    unit: Unit
+    within: tuple[float, float]
+    table: Table
+    values: Floats
+
+    def mean(self, mine: Bools) -> Number:
+        if self.unit == "share":
+            return self.table.mean_share(self.values, mine)
+        return self.table.mean(self.values, mine, self.unit, self.within)
+
+    def by_prompt(self, mine: Bools) -> tuple[Floats, Floats]:
+        """The prompts of some rows, in the order of their keys, and the mean of the values on each."""
+        known = mine & np.isfinite(self.values)
+        prompts, place = np.unique(self.table["cluster"][known], return_inverse=True)
+        return prompts, np.bincount(place, weights=self.values[known]) / np.maximum(np.bincount(place), 1)
 
 
 def _measures(row: Row) -> dict[str, float | None]:
@@ -82,7 +114,7 @@ def _measures(row: Row) -> dict[str, float | None]:
     response = row.get("response")
     return {
         "refused": truth(row, "refused"), "truncated": truth(row, "truncated"),
-        "words": None if response is None else float(len(last_text(response).split())),
+        "words": None if response is None else float(length(last_text(response))),
         "severity_first": severities[0] if severities else None, "severity_last": severities[-1] if severities else None,
         "revisions": float(sum(one.get("accepted") is True for one in rounds)) if "rounds" in row else None,
     }  # fmt: skip
@@ -151,8 +183,10 @@ def analyse(rows: Iterable[Row], options: Options, also: Mapping[str, Iterable[R
     Takes: samples, chains, scored samples or pairs; `options.by`, the column that tells groups apart, by default `system` and
     `model`, whichever has more than one value; `also`: further stages' rows, scores and pairs
     Formula: a difference is the mean over prompts of the difference of the prompt's means in the two groups, over the prompts
-    that both groups answered: a t interval by prompt. p-values are adjusted for the number of comparisons (`bias.multiple`).
-    Assumes: prompts are independent. Where two groups share no prompt there is no difference, only the two means.
+    that both groups answered; where they share fewer than half of the smaller group's, the difference of their means over all
+    their prompts (`bias.differences`, `bias.shares`). p-values are adjusted for the number of comparisons (`bias.multiple`),
+    those of wins for that of the wins.
+    Assumes: prompts are independent; where some are shared but all are compared, intervals are rather too long.
     Raises: Fix: the column has more than 24 values
     """
     by = (options.by,) if options.by else ("system", "model", BOTH)
@@ -165,7 +199,7 @@ def analyse(rows: Iterable[Row], options: Options, also: Mapping[str, Iterable[R
             measured.add(row)
             wins.know(row, measured.groups(row))
     for stage, further in (also or {}).items():
-        for row in further if stage == "score" or not wins.looked_at else ():  # debias holds the same pairs as label-pairs
+        for row in further if stage == "score" or not wins.looked_at else ():  # debias holds some of the pairs of label-pairs
             wins.add(row) if "response_a" in row else measured.add_scores(row)
     return _analysis(measured, wins, count, options.by)
 
@@ -173,13 +207,14 @@ def analyse(rows: Iterable[Row], options: Options, also: Mapping[str, Iterable[R
 def _analysis(measured: _Measured, wins: _Wins, count: int, wanted: str | None) -> Analysis:
     by = wanted or _telling(measured.table) or wins.telling()
     names = _named([*measured.table.values(by), *wins.groups(by)] if by else [])
-    same, apart = _differences(measured, by, names)
+    same, others = _differences(measured, by, names)
     won = _won(wins, by, names)
-    sections = (_groups(measured, by, names), _means(measured, by, names), same, apart, won)
+    sections = (_groups(measured, by, names), _means(measured, by, names), same, others, won)
     return Analysis(
         name="systems", rows=count, sections=tuple(one for one in sections if one.rows),
-        findings=tuple(_findings((*same.rows, *apart.rows), won, len(names))),
-        warnings=tuple(_warnings(measured, wins, by, names)),
+        findings=tuple(_findings((*same.rows, *others.rows), won, len(names))),
+        warnings=tuple(_warnings(wins, by, names, bool(others.rows))),
+        unusable="" if wins.looked_at or any(True for _ in measured.values()) else UNUSABLE,
     )  # fmt: skip
 
 
@@ -221,11 +256,11 @@ def _groups(measured: _Measured, by: str, names: Mapping[str, str]) -> Section:
 
 def _means(measured: _Measured, by: str, names: Mapping[str, str]) -> Section:
     rows: list[dict[str, Cell]] = []
-    for title, unit, table, values in measured.values():
-        groups = {short: table.where(by, value) for value, short in names.items()} or {"all": np.ones(len(table), dtype=bool)}
-        for short, mine in groups.items():
-            mean = table.mean_share(values, mine) if unit == "share" else table.mean(values, mine, unit)
-            rows += [{"measure": title, "group": short, "mean": mean, "rows": mean.n}] if mean.n else []
+    for one in measured.values():
+        groups = {short: one.table.where(by, value) for value, short in names.items()}
+        for short, mine in (groups or {"all": np.ones(len(one.table), dtype=bool)}).items():
+            mean = one.mean(mine)
+            rows += [{"measure": one.title, "group": short, "mean": mean, "rows": mean.n}] if mean.n else []
     head = (Column(name="measure", title="measure", once=True), Column(name="group", title="group"),
             Column(name="mean", title="mean", whiskers=True), Column(name="rows", title="rows"))  # fmt: skip
     note = "Of the current response, the revision where there is one; severity as the critic gave it, in [0, 1]."
@@ -233,29 +268,32 @@ def _means(measured: _Measured, by: str, names: Mapping[str, str]) -> Section:
 
 
 def _differences(measured: _Measured, by: str, names: Mapping[str, str]) -> tuple[Section, Section]:
-    """On the prompts that two groups share; and, where they share none, between their means."""
+    """On the prompts that two groups share; and, where these are few, between their means over all."""
     rows: tuple[list[dict[str, Cell]], list[dict[str, Cell]]] = [], []
-    for title, unit, table, values in measured.values():
+    for one in measured.values():
         for left, right in _compared(list(names)):
-            paired, found = _difference(table, values, by, left, right)
+            on_same, found = _difference(one, by, left, right)
             if found.n:
                 between = f"{names[left]} minus {names[right]}"
-                rows[not paired].append({"measure": title, "between": between, "prompts": found.n,
-                                         "difference": number(found, unit), "p": found.p_value})  # fmt: skip
-    tested = [(row, p) for row in (*rows[0], *rows[1]) if isinstance(p := row["p"], float)]
+                rows[not on_same].append({"measure": one.title, "between": between, "prompts": found.n,
+                                          "difference": number(found, one.unit), "p": found.p_value})  # fmt: skip
+    tested = _adjust([*rows[0], *rows[1]])
+    adjusted = f"p after Benjamini-Hochberg over all {tested} comparisons of both tables." if rows[0] and rows[1] else (
+        f"p after Benjamini-Hochberg over all {tested} comparisons.")  # fmt: skip
+    same = f"On the prompts that both answered, prompt by prompt; {adjusted}"
+    others = f"On all prompts of either, as fewer than half are shared: differences of prompts too; {adjusted}"
+    return (
+        Section(name="differences", title="on the same prompts", head=_DIFFERENCES, rows=tuple(rows[0]), note=same),
+        Section(name="differences_apart", title="on different prompts", head=_DIFFERENCES, rows=tuple(rows[1]), note=others),
+    )
+
+
+def _adjust(rows: Sequence[dict[str, Cell]]) -> int:
+    """Replace p-values by those adjusted for their number. Gives: it"""
+    tested = [(row, p) for row in rows if isinstance(p := row["p"], float)]
     for (row, _), p in zip(tested, benjamini_hochberg([p for _, p in tested]), strict=True):
         row["p"] = p
-    adjusted = f"p after Benjamini-Hochberg over all {len(tested)} comparisons."
-    same, apart = (
-        "On the prompts that both answered, prompt by prompt; ",
-        "They share no prompt, so these are differences of prompts too; ",
-    )
-    return (
-        Section(name="differences", title="on the same prompts", head=_DIFFERENCES, rows=tuple(rows[0]), note=same + adjusted),
-        Section(
-            name="differences_apart", title="on different prompts", head=_DIFFERENCES, rows=tuple(rows[1]), note=apart + adjusted
-        ),
-    )
+    return len(tested)
 
 
 _DIFFERENCES = (
@@ -271,27 +309,14 @@ def _compared(values: Sequence[str]) -> list[tuple[str, str]]:
     return every if len(values) <= EACH else [pair for pair in every if pair[0] == values[0]]
 
 
-def _difference(table: Table, values: Floats, by: str, left: str, right: str) -> tuple[bool, Estimate]:
-    """Whether two groups share prompts, and the difference of their means.
-
-    Formula: on shared prompts, the mean over them of the difference of the prompt's means, t interval. Without any, the
-    difference of the groups' means over prompts, its variance the sum of theirs, t with G - 2 degrees of freedom for G prompts.
-    """
-    (prompts, mine), (others, theirs) = (_by_prompt(table, values, by, name) for name in (left, right))
+def _difference(one: _Measure, by: str, left: str, right: str) -> tuple[bool, Estimate]:
+    """Whether two groups share enough prompts to be compared on these, and the difference of their means."""
+    (prompts, mine), (others, theirs) = (one.by_prompt(one.table.where(by, name)) for name in (left, right))
     _, at_left, at_right = np.intersect1d(prompts, others, assume_unique=True, return_indices=True)
-    if len(at_left) or min(len(mine), len(theirs)) < 2:
-        both = mine[at_left] - theirs[at_right]
-        return True, clustered_mean(both, np.ones(len(both)))
-    se = math.sqrt(float(mine.var(ddof=1)) / len(mine) + float(theirs.var(ddof=1)) / len(theirs))
-    n, apart = len(mine) + len(theirs), float(mine.mean() - theirs.mean())
-    return False, student(apart, se, n, n - 2) if se > 0 else Estimate(value=apart, n=n)
-
-
-def _by_prompt(table: Table, values: Floats, by: str, name: str) -> tuple[Floats, Floats]:
-    """The prompts of a group, in the order of their keys, and the mean of the values on each."""
-    mine = table.where(by, name) & np.isfinite(values)
-    prompts, place = np.unique(table["cluster"][mine], return_inverse=True)
-    return prompts, np.bincount(place, weights=values[mine]) / np.maximum(np.bincount(place), 1)
+    is_share = one.unit == "share"
+    if len(at_left) >= max(1, SHARED * min(len(mine), len(theirs))):
+        return True, (paired_shares if is_share else paired)(mine[at_left], theirs[at_right])
+    return False, (apart_shares if is_share else apart)(mine, theirs)
 
 
 def _won(wins: _Wins, by: str, names: Mapping[str, str]) -> Section:
@@ -301,11 +326,14 @@ def _won(wins: _Wins, by: str, names: Mapping[str, str]) -> Section:
         for right in table.values("right"):
             both = table.where("by", by) & table.where("left", left) & table.where("right", right)
             if both.any():
-                won = table.mean_share(table["left_won"], both)
-                rows.append({"winner": names[left], "against": names[right], "pairs": int(both.sum()), "won": won})
+                found = against_half(*table.totals(table["left_won"], both))
+                rows.append({"winner": names[left], "against": names[right], "pairs": int(both.sum()),
+                             "won": number(found, "share"), "p": found.p_value})  # fmt: skip
+    tested = _adjust(rows)
     head = (Column(name="winner", title="group"), Column(name="against", title="against"), Column(name="pairs", title="pairs"),
-            Column(name="won", title="won", whiskers=True, at=0.5))  # fmt: skip
-    note = "Share of the pairs of two groups whose label prefers the first named; a tie is half a win."
+            Column(name="won", title="won", whiskers=True, at=0.5), Column(name="p", title="p, adjusted"))  # fmt: skip
+    note = "Share of the pairs of two groups whose label prefers the first named; a tie is half a win"
+    note += f"; p of a half, after Benjamini-Hochberg over all {tested}." if tested > 1 else "; p of a half."
     return Section(name="wins", title="which one labelers prefer", head=head, rows=tuple(rows), note=note)
 
 
@@ -313,37 +341,34 @@ def _won(wins: _Wins, by: str, names: Mapping[str, str]) -> Section:
 
 
 def _findings(differences: Sequence[Mapping[str, Cell]], won: Section, groups: int) -> Iterator[str]:
-    for row in won.rows:
-        share = row["won"]
-        if isinstance(share, Number) and share.low is not None and share.high is not None and not share.low <= 0.5 <= share.high:
-            yield f"{row['winner']} wins {told(share)} of {row['pairs']:,} pairs against {row['against']}."
-    found = [(row, p) for row in differences if isinstance(p := row["p"], float) and p < SIGNIFICANT]
-    for row, p in sorted(found, key=lambda one: one[1]):
+    for row, p in _beyond_chance(won.rows):
+        if isinstance(share := row["won"], Number):
+            yield f"{row['winner']} wins {told(share)} of {row['pairs']:,} pairs against {row['against']}, {p_value(p)}."
+    found = _beyond_chance(differences)
+    for row, p in found:
         if isinstance(difference := row["difference"], Number):
-            yield f"{row['measure']}: {row['between']} is {told(difference, signed=True)}, p {_p(p)}."
-    if groups > 1 and differences and not found:
+            yield f"{row['measure']}: {row['between']} is {told(difference, signed=True)}, {p_value(p)}."
+    if groups < 2 or not differences:
+        return
+    untested = sum(row["p"] is None for row in differences)
+    if untested:
+        yield f"{untested} of {len(differences)} comparisons could not be tested: a group has fewer than two prompts."
+    elif not found:
         yield "No difference is beyond chance after adjustment for the number of comparisons."
 
 
-def _p(value: float) -> str:
-    return "< .001" if value < 0.001 else f"{value:.3f}"
+def _beyond_chance(rows: Iterable[Mapping[str, Cell]]) -> list[tuple[Mapping[str, Cell], float]]:
+    found = [(row, p) for row in rows if isinstance(p := row["p"], float) and p < SIGNIFICANT]
+    return sorted(found, key=lambda one: one[1])
 
 
-def _warnings(measured: _Measured, wins: _Wins, by: str, names: Mapping[str, str]) -> Iterator[str]:
+def _warnings(wins: _Wins, by: str, names: Mapping[str, str], others: bool) -> Iterator[str]:
     if by and set(names) <= {NOTHING}:
         yield f"no row has a column '{by}'"
     elif len(names) < 2:
         what = f"column '{by}' has one value" if by else "all rows have one system prompt and one model"
         yield f"{what}: there is nothing to compare; generate.systems makes several, --by names another column"
-    elif len(measured.table) and not any(True for _ in _shared(measured, by, names)):
-        yield "no two groups answered the same prompt, so their means differ by their prompts too"
+    elif others:
+        yield "groups that share fewer than half of their prompts are compared on all: they may differ by their prompts too"
     if wins.untold:
         yield f"{wins.untold:,} pairs do not tell whose responses they are, by source_a and source_b, or model_a and model_b"
-
-
-def _shared(measured: _Measured, by: str, names: Mapping[str, str]) -> Iterator[float]:
-    seen: set[float] = set()
-    for name in names:
-        prompts = set(np.unique(measured.table["cluster"][measured.table.where(by, name)]).tolist())
-        yield from prompts & seen
-        seen |= prompts

@@ -8,6 +8,8 @@ import numpy as np
 
 from cai_cli.bias.estimate import Estimate, Floats, Ints, by_prompt, interval, ratio, resample
 
+_BOUNDS = ((0.0, 1.0), (-1.0, 1.0), (-1.0, 1.0))  # of raw agreement, kappa, AC1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
@@ -33,9 +35,13 @@ def agreement(left: Ints, right: Ints, prompt: Floats, seed: int) -> Agreement:
     n = len(left)
     columns = np.stack([left == right, left == 0, right == 0, np.ones(n)], axis=1).astype(np.float64)
     categories = 3 if bool((columns[:, 1:3] > 0).any()) else 2
-    draws = resample(by_prompt(columns, prompt), seed) if n else np.empty((0, 4))
+    totals = by_prompt(columns, prompt)
+    draws = resample(totals, seed) if n else np.empty((0, 4))
     observed, drawn = (_coefficients(counts, categories) for counts in (columns.sum(axis=0)[np.newaxis], draws))
-    raw, kappa, ac1 = (interval(float(value[0]), resampled, n) for value, resampled in zip(observed, drawn, strict=True))
+    raw, kappa, ac1 = (
+        interval(float(value[0]), resampled, n, len(totals), bounds)
+        for value, resampled, bounds in zip(observed, drawn, _BOUNDS, strict=True)
+    )
     return Agreement(n=n, raw=raw, kappa=kappa, ac1=ac1)
 
 

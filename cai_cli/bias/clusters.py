@@ -1,4 +1,4 @@
-"""Sums over prompts while rows stream by, and the bootstrap of what is computed from them: bounded memory, whatever the rows."""
+"""Sums over prompts while rows stream by: bounded memory, whatever the rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cai_cli.bias.estimate import Floats, resample
+from cai_cli.bias.estimate import Floats
 
 LIMIT = 4096  # groups kept apart; more are folded into half as many
 
@@ -16,7 +16,7 @@ class Totals:
     """Sums of `width` columns, kept by cluster (a prompt) as long as there are at most 4,096 of them.
 
     From then on clusters are merged into 2,048 groups by their key. Groups of independent clusters are independent themselves,
-    so a bootstrap over groups is valid; with 2,048 of them its intervals are as good as over prompts.
+    so what is valid over prompts is so over groups; with 2,048 of them intervals are as good.
     Source: random groups, Wolter 2007, Introduction to Variance Estimation, chapter 2.
     """
 
@@ -57,8 +57,3 @@ class Totals:
     def total(self) -> Floats:
         """(width,) the sums over all rows."""
         return np.asarray(self.matrix().sum(axis=0), dtype=np.float64)
-
-    def draws(self, seed: int) -> Floats:
-        """(1000, width) the same of clusters drawn with replacement. No rows: no draws, (0, width)"""
-        sums = self.matrix()
-        return resample(sums, seed) if len(sums) else np.empty((0, self.width))

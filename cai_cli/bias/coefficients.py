@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from cai_cli.bias.clusters import Totals
-from cai_cli.bias.estimate import Estimate, Floats, Ints, interval, ratio
+from cai_cli.bias.estimate import ALIKE, FEW, Bools, Estimate, Floats, Ints, ratio, student
+from cai_cli.bias.interval import clustered_share
 
 MISSING = -1
+_ROUNDING = 1e-12
+AGREED = "all of them agree, so nothing tells how chance agreement varies"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,40 +74,62 @@ class Ratings:
         counts = self._tables(self._totals.total()[np.newaxis], left, right)[0]
         return np.asarray(np.rint(counts), dtype=np.int64)
 
-    def two(self, left: int, right: int, seed: int) -> Coefficients:
-        """Agreement of two raters (left < right) on the items that both rated, with bootstrap intervals over prompts.
+    def two(self, left: int, right: int) -> Coefficients:
+        """Agreement of two raters (left < right) on the items that both rated, with intervals over prompts.
 
         Formula: (raw - e) / (1 - e). Kappa: e from each rater's own marginals. AC1: e = sum of q * (1 - q) / (categories - 1), q
         the mean marginal, categories those in use (a and b always). Alpha: 1 - observed / expected disagreement, of 2n values
         drawn without replacement.
+        Intervals: of raw agreement `interval.clustered_share`; of a coefficient v a jackknife over prompts on log(1 - v), which
+        is skewed as rare disagreement is, with t. None below two prompts, or where all agree.
+        Coverage, simulated with two items a prompt, 400 runs each, kappa of .4 and .6: .94-.98 at 5 to 30 prompts, .92-.96 at
+        50 and 200. Percentiles of the bootstrap: .80-.93 at 5 to 20.
         Assumes: prompts are independent; items of a prompt need not be. With n = 0 there are no numbers.
         Source: Cohen 1960; Gwet 2008; Krippendorff 2011, "Computing Krippendorff's alpha-reliability".
         """
-        observed, drawn = (self._level(self._tables(sums, left, right)) for sums in self._sums(seed))
         n = int(self.table(left, right).sum())
-        used = self._used((observed[0] + observed[0].T).sum(axis=0))
-        return _estimated(n, [_of_two(tables, used) for tables in (observed, drawn)])
+        observed = self._level(self._tables(self._totals.total()[np.newaxis], left, right))[0]
+        used = self._used((observed + observed.T).sum(axis=0))
+        by_prompt = self._tables(self._totals.matrix(), left, right)
+        raw = clustered_share(np.trace(by_prompt, axis1=1, axis2=2), by_prompt.sum(axis=(1, 2)))
 
-    def panel(self, seed: int) -> Coefficients:
+        def found(sums: Floats) -> list[Floats]:
+            return _of_two(self._level(self._tables(sums, left, right)), used)
+
+        return _coefficients(n, raw, self._estimates(found, by_prompt.sum(axis=(1, 2)) > 0, n))
+
+    def panel(self) -> Coefficients:
         """Agreement of all raters: raw and AC1 as means over items, alpha over all pairable values, kappa as the mean of kappas.
 
         An item counts with the raters it has, two at least. Kappa: Light's, over each two raters that share an item.
         Assumes: as `two` does; what is missing is missing by chance.
         Source: Gwet 2008; Krippendorff 2011; Light 1971, Psychological Bulletin 76.
         """
-        observed, drawn = self._sums(seed)
-        used = self._used(self._level_marginals(observed)[0])
-        return _estimated(int(observed[0, self._whole]), [self._of_panel(sums, used) for sums in (observed, drawn)])
+        observed, by_prompt = self._totals.total()[np.newaxis], self._totals.matrix()
+        n, used = int(observed[0, self._whole]), self._used(self._level_marginals(observed)[0])
+        raw = clustered_share(by_prompt[:, self._whole + 1], by_prompt[:, self._whole])
+        found = self._estimates(lambda sums: self._of_panel(sums, used), by_prompt[:, self._whole] > 0, n)
+        return _coefficients(n, raw, found)
 
-    def correlation(self, seed: int) -> Estimate:
+    def correlation(self) -> Estimate:
         """The mean correlation (phi) between two raters, of two categories, such as right and wrong: in [-1, 1]."""
-        observed, drawn = (
-            _known_mean([_phi(self._tables(sums, *pair)) for pair in self._table_of], len(sums)) for sums in self._sums(seed)
-        )
-        return interval(float(observed[0]), drawn, int(self._totals.total()[self._whole]))
 
-    def _sums(self, seed: int) -> tuple[Floats, Floats]:
-        return self._totals.total()[np.newaxis], self._totals.draws(seed)
+        def found(sums: Floats) -> list[Floats]:
+            return [_known_mean([_phi(self._tables(sums, *pair)) for pair in self._table_of], len(sums))]
+
+        by_prompt = self._totals.matrix()[:, self._whole]
+        return self._estimates(found, by_prompt > 0, int(by_prompt.sum()))[0]
+
+    def _estimates(self, found: Callable[[Floats], list[Floats]], rated: Bools, n: int) -> list[Estimate]:
+        """Each number that is made of (m, width) sums, with its interval. Takes: which clusters say anything to it; items"""
+        sums = self._totals.matrix()[rated]
+        if not len(sums):
+            return [Estimate(warning="no rows") for _ in found(np.zeros((1, sums.shape[1])))]
+        total = sums.sum(axis=0)
+        return [
+            _jackknife(float(value[0]), without, n)
+            for value, without in zip(found(total[np.newaxis]), found(total - sums), strict=True)
+        ]
 
     def _tables(self, sums: Floats, left: int, right: int) -> Floats:
         at = self._table_of[left, right]
@@ -130,19 +156,19 @@ class Ratings:
         values = sums[:, self._whole + 2 + self.categories :].reshape(-1, self.categories, self.categories)
         kappas = [_kappa(self._level(self._tables(sums, *pair))) for pair in self._table_of]
         ac1 = _ac1(raw, self._level_marginals(sums) / np.maximum(items, 1)[:, np.newaxis], used)
-        return [raw, _known_mean(kappas, len(sums)), ac1, _alpha(self._level(values))]
+        return [_known_mean(kappas, len(sums)), ac1, _alpha(self._level(values))]
 
 
 def effective(raters: int, rho: Estimate) -> Estimate:
-    """How many independent raters a panel is worth: k / (1 + (k - 1) * rho), with rho's interval carried through.
+    """How many independent raters a panel is worth: k / (1 + (k - 1) * rho), with rho's interval carried through, at most k.
 
-    Takes: k >= 1 raters; the mean correlation of their errors. Below -1/(k - 1) there is no such rho, and no number.
+    Takes: k >= 1 raters; the mean correlation of their errors. A negative one is worth no more than none here: errors that
+    cancel are seldom more than chance, and the formula has no end at -1/(k - 1). Without rho there is no number.
     Source: Kish 1965, Survey Sampling, section 5.4 (the design effect of clusters)
     """
 
     def worth(value: float) -> float:
-        spread = 1 + (raters - 1) * value
-        return raters / spread if spread > 0 else float("inf")
+        return raters / (1 + (raters - 1) * max(0.0, value))
 
     if rho.value is None:
         return rho
@@ -150,16 +176,38 @@ def effective(raters: int, rho: Estimate) -> Estimate:
     return Estimate(value=worth(rho.value), ci=ci, n=rho.n, warning=rho.warning)
 
 
-def _estimated(n: int, found: Sequence[Sequence[Floats]]) -> Coefficients:
-    raw, kappa, ac1, alpha = (interval(float(value[0]), draws, n) for value, draws in zip(*found, strict=True))
+def _coefficients(n: int, raw: Estimate, found: Sequence[Estimate]) -> Coefficients:
+    """Where all agree nothing tells how the coefficients vary, so they stand without interval."""
+    if raw.value == 1:
+        found = [Estimate(value=one.value, n=one.n, warning=AGREED) for one in found]
+    kappa, ac1, alpha = found
     return Coefficients(n=n, raw=raw, kappa=kappa, ac1=ac1, alpha=alpha)
+
+
+def _jackknife(value: float, left_out: Floats, n: int) -> Estimate:
+    """An interval from a coefficient's (G,) values without each of G prompts.
+
+    Formula: se^2 = (G - 1) / G * sum of (v_i - mean)^2; log(1 - v) +- t * se / (1 - v), G - 1 degrees of freedom, within [-1, 1]
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 11
+    """
+    groups = len(left_out)
+    if not math.isfinite(value):
+        return Estimate(n=n, warning="chance agreement is not defined")
+    if groups < 2 or not np.isfinite(left_out).all():
+        return Estimate(value=value, n=n, warning=FEW)
+    se = math.sqrt((groups - 1) * float(left_out.var()))
+    if se < _ROUNDING or value > 1 - _ROUNDING:
+        return Estimate(value=value, n=n, warning=ALIKE)
+    apart = student(math.log(1 - value), se / (1 - value), n, groups - 1).ci
+    ci = None if apart is None else (max(-1.0, 1 - math.exp(apart[1])), 1 - math.exp(apart[0]))
+    return Estimate(value=value, se=se, ci=ci, n=n)
 
 
 def _of_two(tables: Floats, used: int) -> list[Floats]:
     n = tables.sum(axis=(1, 2))
     raw = ratio(np.trace(tables, axis1=1, axis2=2), n)
     means = (tables.sum(axis=2) + tables.sum(axis=1)) / 2 / np.maximum(n, 1)[:, np.newaxis]
-    return [raw, _kappa(tables), _ac1(raw, means, used), _alpha(tables + tables.transpose(0, 2, 1))]
+    return [_kappa(tables), _ac1(raw, means, used), _alpha(tables + tables.transpose(0, 2, 1))]
 
 
 def _kappa(tables: Floats) -> Floats:

@@ -12,6 +12,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+Z95 = 1.959963984540054
+FEW = "fewer than two prompts"
+ALIKE = "all of them are alike, so nothing tells how they vary"
+_ROUNDING = 1e-12  # spread below this is that of numbers which are all the same
 GRID = 500  # per-prompt totals are resampled on a grid of 1/500: an interval moves by less than .001, and the cost stays small
 
 
@@ -31,17 +35,20 @@ class Estimate:
         return self.p_value is not None and self.p_value < 0.05
 
 
-def student(value: float, se: float, n: int, df: int) -> Estimate:
+def student(value: float, se: float, n: int, df: float) -> Estimate:
     """An estimate with a t interval and the t-test of value = 0.
 
-    Takes: a standard error > 0 or 0 (then the interval is a point, and p is 0 or 1); df >= 1 degrees of freedom
+    Takes: a standard error >= 0; df >= 1 degrees of freedom
+    Where the error is 0, but for rounding, nothing tells how the units vary: there is no interval, and p is that of a sign test
+    on df + 1 units with one sign, 2 * .5^(df + 1); of a value of 0 it is 1.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit  # scipy.stats says the same, and takes half a second to import
 
-    if se == 0:
-        return Estimate(value=value, se=0.0, ci=(value, value), n=n, p_value=float(value == 0))
-    half = float(t.ppf(0.975, df)) * se
-    return Estimate(value=value, se=se, ci=(value - half, value + half), n=n, p_value=float(2 * t.sf(abs(value / se), df)))
+    if se <= _ROUNDING * max(1.0, abs(value)):
+        p_value = 1.0 if abs(value) <= _ROUNDING else 2 * 0.5 ** (df + 1)
+        return Estimate(value=value, n=n, p_value=p_value, warning=ALIKE)
+    half = float(stdtrit(df, 0.975)) * se
+    return Estimate(value=value, se=se, ci=(value - half, value + half), n=n, p_value=float(2 * stdtr(df, -abs(value / se))))
 
 
 def resample(totals: Floats, seed: int, resamples: int = 1000) -> Floats:
@@ -66,11 +73,24 @@ def by_prompt(columns: Floats, prompt: Floats) -> Floats:
     return sums
 
 
-def interval(value: float, draws: Floats, n: int) -> Estimate:
-    """A percentile interval and a standard error from bootstrap draws; draws that are not finite are left out."""
+def interval(value: float, draws: Floats, n: int, groups: int, bounds: tuple[float, float] | None = None) -> Estimate:
+    """A percentile interval and a standard error from bootstrap draws over prompts; draws that are not finite are left out.
+
+    Takes: groups, how many prompts were drawn from; bounds, between which a prompt's value must lie, where that is known
+    Formula, where all draws are alike: with u = z^2 / (G + z^2), the upper end of Wilson's interval for 0 of G prompts, at most
+    u of the prompts are of another kind, and may lie at a bound: v - u * (v - low) to v + u * (high - v). For a share of 0 or 1
+    that is Wilson's interval. There is none with fewer than two prompts, or without bounds.
+    """
     kept = draws[np.isfinite(draws)]
     if len(kept) < 2 or not math.isfinite(value):
         return Estimate(value=value if math.isfinite(value) else None, n=n, warning="too few pairs for an interval")
+    if groups < 2:
+        return Estimate(value=value, n=n, warning=FEW)
+    if float(np.ptp(kept)) <= _ROUNDING:
+        if bounds is None:
+            return Estimate(value=value, n=n, warning=ALIKE)
+        unseen = Z95**2 / (groups + Z95**2)
+        return Estimate(value=value, ci=(value - unseen * (value - bounds[0]), value + unseen * (bounds[1] - value)), n=n)
     low, high = np.quantile(kept, [0.025, 0.975])
     return Estimate(value=value, se=float(kept.std(ddof=1)), ci=(float(low), float(high)), n=n)
 
@@ -80,8 +100,8 @@ def ratio(part: Floats, whole: Floats) -> Floats:
     return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0), dtype=np.float64)
 
 
-def mean(values: Floats, prompt: Floats, seed: int) -> Estimate:
-    """The mean of (n,) values, with a bootstrap interval over their (n,) prompt keys.
+def mean(values: Floats, prompt: Floats, seed: int, bounds: tuple[float, float] | None = None) -> Estimate:
+    """The mean of (n,) values, with a bootstrap interval over their (n,) prompt keys; `bounds` of a value, where they are known.
 
     Raises: ValueError on shapes that differ. With n = 0 there is no number.
     """
@@ -90,5 +110,6 @@ def mean(values: Floats, prompt: Floats, seed: int) -> Estimate:
     n = len(values)
     if not n:
         return Estimate(warning="no pairs")
-    draws = resample(by_prompt(np.stack([values, np.ones(n)], axis=1), prompt), seed)
-    return interval(float(values.mean()), ratio(draws[:, 0], draws[:, 1]), n)
+    totals = by_prompt(np.stack([values, np.ones(n)], axis=1), prompt)
+    draws = resample(totals, seed)
+    return interval(float(values.mean()), ratio(draws[:, 0], draws[:, 1]), n, len(totals), bounds)

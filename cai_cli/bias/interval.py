@@ -33,21 +33,35 @@ def wilson(hits: float, n: float) -> tuple[float, float]:
     return max(0.0, min(low, p)), min(1.0, max(high, p))
 
 
-def clustered_mean(sums: Floats, rows: Floats) -> Estimate:
+def clustered_mean(sums: Floats, rows: Floats, within: tuple[float, float] | None = None) -> Estimate:
     """The mean of a value, or of a paired difference, with a t interval that lets rows of one prompt be alike.
 
-    Takes: (G,) sums of the value; (G,) numbers of rows
-    Formula: se^2 = G/(G-1) * sum over prompts of (sum of x - mean)^2 / n^2; t with G-1 degrees of freedom.
+    Takes: (G,) sums of the value; (G,) numbers of rows; `within`: between which limits the values lie, if there are any
+    Formula: se^2 = G/(G-1) * sum over prompts of (sum of x - mean)^2 / n^2; t with G-1 degrees of freedom. Where all prompts are
+        alike se says nothing: then, within limits, [mean - u * (mean - low), mean + u * (high - mean)], as at most a share u of
+        prompts is another, anything within the limits; u: the upper end of Wilson's interval of 0 in G.
     Assumes: prompts are independent. A little short below about thirty prompts.
-    Raises: ValueError on shapes that differ. Without rows there is no number, with one prompt or none that differs no interval.
-    Source: Liang and Zeger 1986; Cameron and Miller 2015, "A practitioner's guide to cluster-robust inference".
+    Raises: ValueError on shapes that differ. Without rows there is no number, with one prompt no interval, and none where all are
+        alike without limits.
+    Source: Liang and Zeger 1986; Cameron and Miller 2015, "A practitioner's guide to cluster-robust inference". The interval
+        where all are alike is ours, and rather too long.
     """
     mean, covariance, n, groups = _moments(sums[:, np.newaxis], rows)
     if not n:
         return Estimate(warning="no rows")
-    if groups < 2 or covariance[0, 0] <= _ROUNDING:
-        return Estimate(value=float(mean[0]), n=n, warning=FEW if groups < 2 else ALIKE)
-    return student(float(mean[0]), math.sqrt(covariance[0, 0]), n, groups - 1)
+    value = float(mean[0])
+    if groups < 2:
+        return Estimate(value=value, n=n, warning=FEW)
+    if covariance[0, 0] <= _ROUNDING:
+        return Estimate(value=value, ci=_alike(value, groups, within), n=n, warning=ALIKE)
+    return student(value, math.sqrt(covariance[0, 0]), n, groups - 1)
+
+
+def _alike(value: float, groups: int, within: tuple[float, float] | None) -> tuple[float, float] | None:
+    if within is None or not all(map(math.isfinite, within)):
+        return None
+    _, others = wilson(0, groups)
+    return value - others * (value - within[0]), value + others * (within[1] - value)
 
 
 def clustered_share(hits: Floats, rows: Floats) -> Estimate:

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cai_cli.bias.estimate import Estimate, Floats, Ints, by_prompt, interval, mean, ratio, resample, student
-
-Z95 = 1.959963984540054
+from cai_cli.bias.estimate import Z95, Estimate, Floats, Ints, by_prompt, interval, mean, ratio, resample, student
 
 
 def position_from_probabilities(logit_ab: Floats, logit_ba: Floats) -> Estimate:
@@ -22,7 +20,8 @@ def position_from_probabilities(logit_ab: Floats, logit_ba: Floats) -> Estimate:
     Takes: (n,) and (n,) logits that a wins, with a shown first and with a shown second
     Formula: b = mean((l_ab - l_ba) / 2), SE = sd / sqrt(n), t interval with n - 1 degrees of freedom
     Assumes: pairs are independent given their content. A bias that varies by item is averaged, not detected.
-    Raises: ValueError on shapes that differ or values that are not finite. With n < 2 there is no interval, with n = 0 no number.
+    Raises: ValueError on shapes that differ or values that are not finite. With n < 2, or where all pairs say the same, there
+    is no interval, with n = 0 no number.
     Source: the paired difference of swapped orders; Wang et al. 2023, arXiv 2305.17926, on why both are needed.
     """
     if logit_ab.shape != logit_ba.shape or logit_ab.ndim != 1:
@@ -86,8 +85,12 @@ def swapped(slot_ab: Ints, slot_ba: Ints, prompt: Floats, seed: int) -> Swapped:
     patterns = [(slot_ab == 1) & (slot_ba == 1), (slot_ab == -1) & (slot_ba == -1), slot_ab * slot_ba == -1]
     columns = np.stack([*patterns, np.ones(len(prompt))], axis=1).astype(np.float64)
     counts, n = columns.sum(axis=0), len(prompt)
-    draws = resample(by_prompt(columns, prompt), seed) if n else np.empty((0, 4))
-    values = [interval(float(share(counts[np.newaxis])[0]), share(draws), n) for share in (_same, _conflict, _above_chance)]
+    totals = by_prompt(columns, prompt)
+    draws = resample(totals, seed) if n else np.empty((0, 4))
+    values = [
+        interval(float(share(counts[np.newaxis])[0]), share(draws), n, len(totals), bounds)
+        for share, bounds in ((_same, (0.0, 1.0)), (_conflict, (0.0, 1.0)), (_above_chance, (-0.5, 0.5)))
+    ]
     return Swapped(
         n=n, first_first=int(counts[0]), second_second=int(counts[1]),
         consistency=values[0], conflict_rate=values[1], above_chance=values[2],
@@ -116,4 +119,4 @@ def first_slot_excess(p_first: Floats, prompt: Floats, seed: int) -> Estimate:
     Assumes: each pair stands in it in both orders, or sides were drawn by chance; else quality is mixed in.
     Raises: ValueError on shapes that differ. With n = 0 there is no number.
     """
-    return mean(2 * p_first - 1, prompt, seed)
+    return mean(2 * p_first - 1, prompt, seed, (-1.0, 1.0))

@@ -28,7 +28,8 @@ def refuse_later(what: str) -> NoReturn:
     """What the documentation of other versions names. Raises: Fix"""
     from cai_cli import __version__
 
-    raise Fix(f"{what} is not in version {__version__}", "see what is: cai -h; or: pip install --upgrade cai-cli")
+    verb = "" if what.startswith("'") else f" {sys.argv[1]}"  # of an option: what its verb takes
+    raise Fix(f"{what} is not in version {__version__}", f"see what there is: cai{verb} -h")
 
 
 class LazyGroup(TyperGroup):

@@ -89,8 +89,8 @@ def answer(config: configs.Config, summary: Summary, as_json: bool, quiet: bool,
         say(f"error: {summary.error.message}")
         if summary.error.hint:
             say(f"hint: {summary.error.hint}")
-    if last := _last_line(config, summary, command):
-        say(f"cai: {last}")
+    if (last := _last_line(config, summary, command)) and not (quiet and summary.exit == Exit.OK):
+        say(f"cai: {last}")  # -q of a run that went well says nothing: cron would mail it
     _signals.ignore()
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from cai_cli.cli._signals import Terminated
 from cai_cli.cli.errors import say
-from cai_cli.cli.init import BUDGET_USD, MODELS, For, Wanted, constitution_of, is_priced
-from cai_cli.errors import Fix
+from cai_cli.cli.init import BUDGET_USD, MODELS, For, Wanted, constitution_of, is_priced, refuse_unknown
+from cai_cli.errors import Exit, Fix
 
 T = TypeVar("T")
 
@@ -22,10 +25,18 @@ _STARTS = (
 
 
 def answered(wanted: Wanted) -> Wanted:
-    """What was asked for, with an answer for everything that no option says. Raises: KeyboardInterrupt; Fix: the input ended"""
+    """What was asked for, with an answer for everything that no option says. Raises: Terminated: Ctrl-C; Fix: the input ended"""
     say("Enter takes what stands in brackets; Ctrl-C leaves everything as it is.")
+    try:
+        return _asked(wanted)
+    except (KeyboardInterrupt, Terminated) as stop:
+        code = stop.code if isinstance(stop, Terminated) else Exit.INTERRUPTED
+        raise Terminated(code, f"\ncai: nothing was written; to begin again: {shlex.join(['cai', *sys.argv[1:]])}") from None
+
+
+def _asked(wanted: Wanted) -> Wanted:
     if wanted.what is None:
-        wanted = replace(wanted, what=_start())
+        wanted = replace(wanted, what=_start(wanted.folder))
     if wanted.what in (For.prompts, For.pairs) and wanted.file is None:
         wanted = _file(wanted)
     if wanted.provider is None:
@@ -38,26 +49,35 @@ def answered(wanted: Wanted) -> Wanted:
     return wanted
 
 
-def _start() -> For:
+def _start(folder: Path) -> For:
     say("What is there to begin with?")
     for number, (_, text) in enumerate(_STARTS, start=1):
         say(f"  {number}  {text}")
-    return _until("number", "1", _numbered)
+    return _until("number", "1", lambda answer: _numbered(answer, folder))
 
 
-def _numbered(answer: str) -> For:
+def _numbered(answer: str, folder: Path) -> For:
+    """Raises: Fix: no number of theirs, or what that start writes is there already"""
     if answer not in [str(number) for number in range(1, len(_STARTS) + 1)]:
         raise Fix(f"'{answer}' is none of them", f"type 1 to {len(_STARTS)}")
-    return _STARTS[int(answer) - 1][0]
+    start = _STARTS[int(answer) - 1][0]
+    if start == For.trial and (prompts := folder / "prompts.jsonl").exists():
+        raise Fix(f"{prompts} is there already", "type 3 and name it")
+    if start == For.red_team and (prompts := folder / "prompts").exists():
+        raise Fix(f"{prompts} is there already", "type 3 and name it")
+    return start
 
 
 def _file(wanted: Wanted) -> Wanted:
     """The file, looked at: where nothing tells the column of its prompts, that is asked for, too."""
-    from cai_cli.engine.given_file import look
+    from cai_cli.engine.given_file import Unfit, look
 
     def looked(answer: str) -> Wanted:
         path, _, column = answer.partition("#")
-        found = look(Path(path).expanduser(), wanted.what == For.pairs, column or wanted.column or "")
+        try:
+            found = look(Path(path).expanduser(), wanted.what == For.pairs, column or wanted.column or "")
+        except Unfit as unfit:
+            raise Fix(unfit.message, unfit.answer) from None
         say(f"  {found.in_words()}")
         return replace(wanted, file=found.path, column=column or wanted.column)
 
@@ -68,8 +88,7 @@ def _provider() -> str:
     from cai_cli import providers
 
     def known(name: str) -> str:
-        if name not in providers.names():
-            raise Fix(f"there is no provider '{name}'", f"there are: {', '.join(providers.names())}")
+        refuse_unknown(name)
         return name
 
     say(f"Who is asked? There are: {', '.join(providers.names())}")
@@ -99,7 +118,9 @@ def _dollars(answer: str) -> float:
 
 
 def _known(wanted: Wanted, name: str) -> str:
-    constitution_of(replace(wanted, constitution=name))
+    _, copied = constitution_of(replace(wanted, constitution=name))
+    if copied is not None and (there := wanted.folder / "constitution.yaml").exists():
+        raise Fix(f"{there} is there already", f"type {there} to take it")
     return name
 
 
@@ -120,8 +141,6 @@ def _until(question: str, default: str, read: Callable[[str], T]) -> T:
 
 def _ask(text: str) -> None:
     """A question, with the cursor behind it."""
-    import sys
-
     from cai_cli.visible import on_one_line
 
     sys.stderr.write(on_one_line(text))

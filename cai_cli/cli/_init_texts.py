@@ -23,9 +23,10 @@ CONFIG = """\
 {commands}
 # `cai config schema` says all that can stand here, `cai config check cai.yaml` whether what stands here is right.
 
+# What the dataset is called, and its folder, relative to where cai is run.
 name: {name}
-seed: 7                                 # what is picked and drawn here; another seed is another dataset
 output: {output}
+seed: 7                                 # what is picked and drawn here; another seed is another dataset
 {parts}
 split: {{test: 0.1}}                      # share of the prompts kept for testing
 """
@@ -36,7 +37,7 @@ constitution: {constitution}
 """
 
 PROMPTS = """
-# One JSON object a line. kind: harmful, harmless, or the name of the column that says so.
+# One JSON object a line. column: where the prompt stands. kind: harmful, harmless, or the name of the column that says so.
 # For a dataset of the Hub: prompts: {{dataset: OWNER/NAME, split: train, column: prompt}}
 prompts: {prompts}
 """
@@ -53,20 +54,41 @@ PAIRS = """
 prompts: {prompts}
 """
 GOLD = """
-# Is what stands in `chosen` what people chose? Then add gold: true, and the judges are measured against it."""
+# Is what stands in `chosen` what people chose? Then add gold: true: `cai analyze agreement` measures the judges against it."""
 
-STAGES = """
+_DEBIAS = """\
+debias:
+  min_confidence: 0.6                   # pairs that the judges are less sure of are left out; 0.5 would be all
+  ties: drop                            # or keep
+"""
+
+# A judge of another family than the model that writes, as labelers of a config.
+OTHERS = {
+    "Claude": """\
+#   labelers: [{name: main}, {name: other, model: {provider: openai, name: gpt-5, price: {input: 1.25, output: 10}}}]
+# with the price that the provider names, in dollars per million tokens.""",
+    "": "#   labelers: [{name: main}, {name: other, model: {provider: anthropic, name: claude-sonnet-5-5}}]",
+}
+
+STAGES = (
+    """
 # Prompts to samples, then rounds of critique and revision. For the revised responses: cai export cai.yaml --to sft
 generate: {{samples: 2}}                  # responses to a prompt
-critique: {{template: general, principles: 1, pick: weighted}}
+critique:
+  template: general                     # the words of the question; `cai show cai.yaml --prompt critique` shows them
+  principles: 1                         # of the constitution, asked about in one critique
+  pick: weighted                        # how: by their weights; or uniform, in_order, all
 revise: {{rounds: 2}}                     # at most; a response without fault is left alone
 
-# Which of two samples is better, asked in both orders. For the preferences: cai export cai.yaml --to preference
-# Models favour their own texts. Where a real one writes, let another one judge as well:
-#   labelers: [{{name: main}}, {{name: other, model: {{name: claude-opus-5-5}}}}]
-label_pairs: {{pairs: samples, orders: both}}
-debias: {{min_confidence: 0.6, ties: drop}}
+# Which of two samples is better. For the preferences: cai export cai.yaml --to preference
+# Models favour texts of their own family. Where a real one writes, let one of another family judge as well:
+{other}
+label_pairs:
+  pairs: samples                        # or initial_vs_revised: each response against its revision
+  orders: both                          # which one is shown first sways a judge; over both orders that cancels
 """
+    + _DEBIAS
+)
 
 EXPAND = """
 # New prompts after those in prompts/, topic by topic, by `cai expand cai.yaml`. Near-duplicates are left out.
@@ -76,17 +98,23 @@ expand:
   model: {{max_tokens: 2048}}             # room for ten prompts a reply
 """
 
-JUDGED = """
-# Which of the two responses is better, asked in both orders. A second judge of another family tells what the first one favours:
-#   labelers: [{{name: main}}, {{name: other, model: {{name: ...}}}}]
-label_pairs: {{pairs: given, orders: both}}
-debias: {{min_confidence: 0.6, ties: drop}}
+JUDGED = (
+    """
+# Which of the two responses is better. A second judge of another family shows what the first one favours:
+{other}
+label_pairs:
+  pairs: given                          # those of the file
+  orders: both                          # which one is shown first sways a judge; over both orders that cancels
 """
+    + _DEBIAS
+)
 
-DEBIASED = """
-# The votes are in the file: nobody is asked. Add other votes, or gold labels, and the biases are told more precisely.
-debias: {{min_confidence: 0.6, ties: drop}}
+DEBIASED = (
+    """
+# The votes are in the file: nobody is asked. With gold labels beside them, accuracy is measured, too.
 """
+    + _DEBIAS
+)
 
 SIMULATED = """
 # The simulated model is built in: free, without a key, and of no use but for trying things out. For the real one, put
@@ -98,13 +126,16 @@ model: {{provider: simulated, name: {name}}}
 
 REAL = """
 # Its key comes from the environment. To try things out without one: model: {{provider: simulated, name: {simulated}}}
+# max_tokens: of one reply, thinking included.
 model: {{provider: {provider}, name: {name}, max_tokens: 1024}}
 limits: {{budget_usd: {budget:g}}}                 # dollars, over all runs; a run stops before it spends more, and can go on
 """
 
 UNPRICED = """
 # Its key comes from the environment. To try things out without one: model: {{provider: simulated, name: {simulated}}}
-# Nobody knows what this model costs. With its price a run can keep to a budget, here in dollars per million tokens and dollars:
+# max_tokens: of one reply, thinking included.
+# Nobody knows what this model costs, so a run has NO BUDGET. With its price, in dollars per million tokens, a run stops
+# before it spends more:
 #   model: {{provider: {provider}, name: {name}, max_tokens: 1024, price: {{input: 1, output: 5}}}}
 #   limits: {{budget_usd: 5}}
 model: {{provider: {provider}, name: {name}, max_tokens: 1024}}

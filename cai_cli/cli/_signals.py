@@ -16,11 +16,14 @@ _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(BaseException):
-    """A signal came while nothing was being asked: the input was being read, or versions were being written."""
+    """A signal came while nothing was being asked: the input was being read, or versions were being written.
 
-    def __init__(self, code: Exit) -> None:
+    Takes: the exit code; what to say, where it is not how to go on
+    """
+
+    def __init__(self, code: Exit, said: str = "") -> None:
         super().__init__()
-        self.code = code
+        self.code, self.said = code, said
 
 
 @contextmanager

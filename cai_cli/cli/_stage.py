@@ -101,7 +101,7 @@ def _command(stage: str | None) -> Callable[..., None]:
             bool, typer.Option("--dry-run", help="Ask nothing: count what would be asked, and its price at most.")
         ] = False,
         json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")] = False,
-        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress; errors and the last line only.")] = False,
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors and warnings only.")] = False,
         verbose: Annotated[
             bool, typer.Option("-v", "--verbose", help="Timed lines, no live table; tells each kind of trouble.")
         ] = False,

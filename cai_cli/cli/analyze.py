@@ -16,6 +16,7 @@ from cai_cli.cli._stage import AsJson, OutputFolder, verb_app
 if TYPE_CHECKING:
     from cai_cli.analyses import Analysis, Module
     from cai_cli.config import Config
+    from cai_cli.constitution import Constitution
     from cai_cli.engine.analysis import Source
 
 HELP = """What rows say, as tables with 95% intervals: of the newest versions of a config, or with -i of any file, folder or stdin
@@ -122,29 +123,35 @@ def _source(config: Config | None, module: Module, given: dict[str, Any]) -> tup
 
 
 def _options(config: Config | None, given: dict[str, Any]) -> analyses.Options:
-    from cai_cli import constitution as constitutions
     from cai_cli.engine.analysis import by_id
 
     columns = tuple(given.get("column") or ())
-    path = config.constitution_path() if config else None
     return analyses.Options(
-        seed=config.seed if config else 0, by=given.get("by"), columns=columns, n=given.get("n", 5),
+        by=given.get("by"), columns=columns, n=given.get("n", 5),
         other=by_id(given["with_"], columns) if given.get("with_") else {},
-        constitution=constitutions.load(path) if path else None,
+        constitution=_constitution(config) if config else None,
     )  # fmt: skip
 
 
+def _constitution(config: Config) -> Constitution | None:
+    """The config's constitution with the weights that its principles are drawn by."""
+    from cai_cli import constitution as constitutions
+
+    path = config.constitution_path()
+    draws = config.sections.get("critique") or config.sections.get("revise")
+    return constitutions.load(path).weighing(getattr(draws, "categories", {})) if path else None
+
+
 def _refuse_nothing(name: str, found: Analysis, source: Source, config: Config | None) -> None:
-    """Raises: Fix (exit 65): there was no row, or none that says anything to this analysis"""
+    """Raises: Fix (exit 65): there was no row, or none that says anything to this analysis. Finding nothing is an answer"""
     from cai_cli.errors import Exit, Fix
 
     make = f"make them: cai run {config.path}" if config else f"what it needs: cai analyze {name} -h"
     if not found.rows:
         why = source.notes()
         raise Fix(f"{source.name} holds no rows{': ' + why[0] if why else ''}", make, Exit.INPUT)
-    if not found.sections:
-        why = found.warnings or ("no column that it looks at is there",)
-        raise Fix(*((f"{source.name}: {why[0]}", make)), Exit.INPUT, tuple((f"{source.name}: {one}", make) for one in why))
+    if not found.sections and found.unusable:
+        raise Fix(f"{source.name}: {found.unusable}", make, Exit.INPUT)
 
 
 def _print(found: Analysis, source: Source, as_json: bool) -> None:

@@ -89,25 +89,19 @@ def _print(rows: Sequence[Row], warnings: Sequence[Placed], notes: Sequence[str]
 
 
 def _say(kind: str, text: str) -> None:
-    """One line in a log; on a terminal its words stay whole, and go on under their beginning."""
+    """One line in a log; a terminal gets it folded, and a warning in yellow."""
     import sys
 
-    from cai_cli.cli.errors import say
-    from cai_cli.visible import on_one_line
-
-    if not sys.stderr.isatty():
-        say(f"{kind}: {on_one_line(text)}")
-        return
-    from rich.table import Table
     from rich.text import Text
 
     from cai_cli.reports.console import console
+    from cai_cli.reports.folding import on_terminal
+    from cai_cli.visible import on_one_line
 
-    table, out = Table.grid(padding=(0, 1, 0, 0)), console(stderr=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row(Text(f"{kind}:", "yellow" if kind == "warning" else ""), Text(on_one_line(text)))
-    out.print(table, width=min(out.width, 100))
+    said = Text(on_terminal(f"{kind}: {on_one_line(text)}", sys.stderr))
+    if kind == "warning":
+        said.stylize("yellow", 0, len(kind) + 1)
+    console(stderr=True).print(said, soft_wrap=True)
 
 
 def _print_json(config: str, rows: Sequence[Row], warnings: Sequence[Placed], notes: Sequence[str], refused: bool) -> None:

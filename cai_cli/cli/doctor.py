@@ -71,30 +71,33 @@ def _print(found: Sequence[Finding]) -> None:
     from rich.text import Text
 
     from cai_cli.reports.console import console
-    from cai_cli.visible import on_one_line
 
-    table = Table.grid(padding=(0, 2, 0, 0))
+    out, table = console(), Table.grid(padding=(0, 2, 0, 0))
+    width = min(out.width, WIDTH)
+    taken = len("fail") + 2 + max((len(one.what.partition(" ")[0]) for one in found), default=0) + 2
     for name in ("mark", "what"):
         table.add_column(name, no_wrap=True)
     table.add_column("detail", overflow="fold")
     styles = {"ok": "green", "warn": "yellow", "fail": "red"}
     for one in found:
-        said = Text(on_one_line(one.detail))
-        if one.hint:
-            said.append(f"\nhint: {on_one_line(one.hint)}", "" if one.mark == "ok" else "bold")
-        what, _, which = one.what.partition(" ")
-        table.add_row(Text(one.mark, styles[one.mark]), Text(what), said if not which else _of(which, said))
-    out = console()
-    out.print(table, width=min(out.width, WIDTH))
+        table.add_row(Text(one.mark, styles[one.mark]), Text(one.what.partition(" ")[0]), _said(one, max(20, width - taken)))
+    out.print(table, width=width)
 
 
-def _of(which: str, said: Text) -> Text:
-    """What is said of one of several, with its name in front."""
+def _said(one: Finding, width: int) -> Text:
+    """What was found and what to do, commands unbroken; of one of several, with its name in front."""
     from rich.text import Text
 
+    from cai_cli.reports.folding import folded
     from cai_cli.visible import on_one_line
 
-    return Text.assemble((on_one_line(which), "cyan"), ": ", said)
+    which, detail = on_one_line(one.what.partition(" ")[2]), on_one_line(one.detail)
+    said = Text("\n".join(folded(f"{which}: {detail}" if which else detail, width)))
+    said.stylize("cyan", 0, len(which))
+    if one.hint:
+        hint = "\n".join(folded(f"hint: {on_one_line(one.hint)}", width))
+        said.append(f"\n{hint}", "" if one.mark == "ok" else "bold")
+    return said
 
 
 def _conclude(found: Sequence[Finding], config: Path | None) -> None:

@@ -13,14 +13,15 @@ from typing import Any
 from cai_cli.cli import VERBS
 from cai_cli.cli._signals import Terminated, ignore, stopped_line
 from cai_cli.errors import CaiError, Exit, Fix
+from cai_cli.reports.folding import on_terminal
 from cai_cli.visible import visible
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def say(text: str) -> None:
-    """A line on stderr, safe to print."""
-    sys.stderr.write(visible(text) + "\n")
+    """A message on stderr, safe to print: one line, which a terminal gets folded."""
+    sys.stderr.write(on_terminal(visible(text), sys.stderr) + "\n")
     sys.stderr.flush()
 
 
@@ -32,7 +33,7 @@ def report(error: BaseException) -> int:
         error = Terminated(Exit.INTERRUPTED)
     if isinstance(error, Terminated):
         ignore()
-        say(stopped_line())
+        say(error.said or stopped_line())
         return error.code
     if isinstance(error, CaiError):
         return _report_known(error)
@@ -52,10 +53,21 @@ def _report_usage(error: Any) -> int:
         error.show()
     else:
         command = context.command_path if context else _typed()
-        meant = difflib.get_close_matches(getattr(error, "option_name", ""), getattr(error, "possibilities", None) or (), 1)
-        say(f"error: {(error.message if meant else message).replace('Value error, ', '').rstrip('.')}")
+        option = difflib.get_close_matches(getattr(error, "option_name", ""), getattr(error, "possibilities", None) or (), 1)
+        meant = option or _values_like(getattr(error, "param", None))
+        say(f"error: {(error.message if option else message).replace('Value error, ', '').rstrip('.')}")
         say(f"hint: did you mean {meant[0]}? all of them: {command} -h" if meant else f"hint: {command} -h")
     return int(error.exit_code)
+
+
+def _values_like(param: Any) -> list[str]:
+    """The value of an option with choices that was probably meant: the one that is most like what was typed for it."""
+    known = getattr(getattr(param, "type_descriptor", None), "choices", None) or ()
+    choices = {str(one).lower(): str(one) for one in known}
+    typed = [word.partition("=")[2] or following for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True)
+             if word.partition("=")[0] in getattr(param, "opts", ())]  # fmt: skip
+    close = [name for text in typed if text not in choices for name in difflib.get_close_matches(text.lower(), choices, 1)]
+    return [choices[name] for name in close[:1]]
 
 
 def _typed() -> str:

@@ -26,13 +26,16 @@ HELP = """A training-ready dataset, from what was run last. It loads with `datas
 
 \b
 Formats:
-  sft         conversations that end with the revised response
+  sft         prompt and completion, which is the revised response
   preference  prompt, chosen, rejected, with margin, weight and probability
   reward      prompt, chosen, rejected and margin, without ties
   kto         prompt, completion, label: each response once
-  hh          chosen and rejected as transcripts, as hh-rlhf has them
+  hh          chosen and rejected as transcripts, as hh-rlhf has them; not for DPO
   critiques   what a critic and a reviser are asked, and what they replied
-  hf_recipe   the open recipe's columns and splits: the revision chosen, no judge
+  hf_recipe   the open recipe's columns and splits: the revision chosen, no judge;
+              as TRL wants them: prompt in turns, not repeated in chosen and rejected
+
+A folder holds one --format: `datasets` reads all of it as JSONL or all of it as Parquet.
 
 \b
 Examples:
@@ -59,6 +62,11 @@ class Labels(StrEnum):
     bernoulli = "bernoulli"
 
 
+class Shape(StrEnum):
+    prompt = "prompt"
+    messages = "messages"
+
+
 class Format(StrEnum):
     jsonl = "jsonl"
     parquet = "parquet"
@@ -70,27 +78,38 @@ class Compression(StrEnum):
     zstd = "zstd"
 
 
+To = Annotated[
+    list[str],
+    typer.Option("--to", metavar="FORMAT", help="One of the formats above. Repeatable.", autocompletion=_complete.formats),
+]
+OfRounds = Annotated[
+    Rounds, typer.Option(help="sft: the last revision, those of all rounds (as in the paper), or the first response.")
+]
+Mix = Annotated[
+    list[str],
+    typer.Option(metavar="PATH:WEIGHT", help="sft: make so much of it (0.3) rows of another export or file. Repeatable."),
+]
+AsLabels = Annotated[
+    Labels,
+    typer.Option(
+        help="preference, reward, hh: the likelier side with its probability, the same taken for certain, "
+        "or the side drawn with its probability."
+    ),
+]
+InShape = Annotated[
+    Shape,
+    typer.Option(help="sft, critiques: prompt and completion, of which TRL learns the completion, or all in messages."),
+]
+
+
 @app.command(help=HELP, no_args_is_help=True)
 def export(
     config: ConfigFile,
-    to: Annotated[
-        list[str],
-        typer.Option("--to", metavar="FORMAT", help="One of the formats above. Repeatable.", autocompletion=_complete.formats),
-    ],
-    rounds: Annotated[
-        Rounds, typer.Option(help="sft: the last revision, those of all rounds (as in the paper), or the first response.")
-    ] = Rounds.last,
-    mix: Annotated[
-        list[str],
-        typer.Option(metavar="PATH:WEIGHT", help="sft: make so much of it (0.3) rows of another export or file. Repeatable."),
-    ] = [],  # noqa: B006
-    labels: Annotated[
-        Labels,
-        typer.Option(
-            help="preference, reward, hh: the likelier side with its probability, the same taken for certain, "
-            "or the side drawn with its probability."
-        ),
-    ] = Labels.soft,
+    to: To,
+    rounds: OfRounds = Rounds.last,
+    mix: Mix = [],  # noqa: B006
+    labels: AsLabels = Labels.soft,
+    shape: InShape = Shape.prompt,
     format: Annotated[Format, typer.Option(help="How rows are stored.")] = Format.jsonl,
     compression: Annotated[
         Compression | None,
@@ -108,28 +127,39 @@ def export(
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one key. Repeatable.")] = [],  # noqa: B006
     if_locked: Annotated[IfLocked, typer.Option(help="When a run holds the output: wait, fail, or skip.")] = IfLocked.fail,
     as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print warnings and errors only.")] = False,
 ) -> None:
     from cai_cli import config as configs
     from cai_cli.cli.errors import say
     from cai_cli.engine.lock import Held
 
     _check_push(push, public, license)
-    options = _options(rounds.value, labels.value, mix, format.value, compression and compression.value)
+    options = _options(rounds, labels, shape, mix, format, compression)
     loaded = configs.load(config, set_, flags={"output": output})
+    done: list[Exported] = []
     try:
-        done = _export(loaded, list(dict.fromkeys(to)), out, if_locked, options)
+        _export(done, loaded, list(dict.fromkeys(to)), out, if_locked, options)
     except Held as held:
         if if_locked != IfLocked.skip:
             raise
         say(f"cai: skipped: {held.message}")
         return
-    for one in done:
-        _warn(one)
-    _print_json(done) if as_json else _print(done)
+    finally:  # what was written before another one could not be is there to be told
+        if done:
+            _tell(done, as_json, quiet)
     if push:
         from cai_cli.cli import _push
 
         _push.add(loaded, done, push, public=public, license=license)
+
+
+def _tell(done: Sequence[Exported], as_json: bool, quiet: bool) -> None:
+    for one in done:
+        _warn(one, quiet)
+    if as_json:
+        _print_json(done)
+    elif not quiet:
+        _print(done)
 
 
 def _check_push(push: str | None, public: bool, license: str | None) -> None:
@@ -138,38 +168,46 @@ def _check_push(push: str | None, public: bool, license: str | None) -> None:
             raise Fix(f"{option} says how something is uploaded, and nothing is", f"add --push OWNER/NAME, or leave {option} out")
 
 
-def _options(rounds: Any, labels: Any, mix: Sequence[str], format: Any, compression: str | None) -> Options:
+def _options(
+    rounds: Rounds, labels: Labels, shape: Shape, mix: Sequence[str], format: Format, compression: Compression | None
+) -> Options:
     from cai_cli.engine.export import Options
     from cai_cli.engine.mix import ingredients
 
-    return Options(rounds=rounds, labels=labels, mix=tuple(ingredients(mix)), format=format, compression=compression)
+    return Options(
+        rounds=rounds.value, labels=labels.value, shape=shape.value, mix=tuple(ingredients(mix)), format=format.value,
+        compression=compression and compression.value,
+    )  # fmt: skip
 
 
-def _export(config: Config, names: Sequence[str], out: Path | None, if_locked: IfLocked, options: Options) -> list[Exported]:
+def _export(
+    done: list[Exported], config: Config, names: Sequence[str], out: Path | None, if_locked: IfLocked, options: Options
+) -> None:
+    """Write them one after the other. Takes: `done`: gets each as soon as it is there"""
     from cai_cli.engine import export as engine
 
     for name in names:  # what is missing is said before anything is written
         engine.source_of(config, name)
     engine.check_options(names, options)
     command = shlex.join(["cai", *sys.argv[1:]])
-    return [engine.export(config, name, out, if_locked.value, command, options) for name in names]
+    for name in names:
+        done.append(engine.export(config, name, out, if_locked.value, command, options, names))
 
 
-def _warn(one: Exported) -> None:
+def _warn(one: Exported, quiet: bool) -> None:
     from cai_cli.cli.errors import say
-    from cai_cli.reports.quantities import reasons
 
     if one.outdated:
         behind = ", ".join(one.outdated)
         say(f"warning: {one.name} is made of {_place(one.source)}, but {behind} was run anew since: run `cai run` first")
-    if not one.rows:
-        why = reasons(one.left) if one.left.total() else f"{_place(one.source)} has no rows"
-        say(f"warning: {one.name} is empty: {why}")
+    if one.resplit is not None:
+        say(f"warning: {one.name} is split as {_place(one.source)} is, {one.resplit:.2g} of it test, not by split.test of the "
+            "config: for another split `cai run` first, which asks nothing again")  # fmt: skip
     for part in (part for part in one.mixed if part.taken < part.wanted):
         share = part.taken / max(1, one.rows)
         say(f"warning: {part.ingredient.path} has {part.available:,} rows where {part.wanted:,} were to be mixed in: all of them "
             f"are, each once, and make {share:.0%} of the rows, not {part.ingredient.share:.0%}")  # fmt: skip
-    if one.unchanged:
+    if one.unchanged and not quiet:
         say(f"cai: nothing new: {one.path / one.name / one.version.name} is what {_place(one.source)} makes")
 
 
@@ -197,12 +235,11 @@ def _print(done: Sequence[Exported]) -> None:
     rows = [(one.name, one.version.name, one.rows, reasons(one.left), _place(one.source)) for one in done]
     print_table(head, rows, fold="left out")
     out = console()
-    for number, text in enumerate(f"{one.name}: {text}" for one in done if one.rows for text in _told(one)):
+    for number, text in enumerate(f"{one.name}: {text}" for one in done for text in _told(one)):
         out.print(Text(("" if number else "\n") + on_one_line(text)), width=min(out.width, PROSE))
-    filled = [one for one in done if one.rows]
-    for one in filled:
+    for one in done:
         typer.echo("\n".join(_how_to_load(one)))
-    if any(_uses(one) for one in filled):
+    if any(_uses(one) for one in done):
         typer.echo("\nTRL's default max_length cuts long rows, and its RewardTrainer leaves them out: set it.")
 
 
@@ -222,13 +259,21 @@ def _how_to_load(one: Exported) -> Iterator[str]:
     place, before = on_one_line(str(one.path)), None
     uses: Sequence[Use | None] = _uses(one) or [None]
     for use in uses:
-        part = (use.split, use.columns) if use else ("train", ())
+        part = (use.split, tuple(_columns(use))) if use else ("train", ())
         if part != before:
-            only = f".select_columns({json.dumps(part[1])})" if part[1] else ""
-            yield f'\nrows = datasets.load_dataset("{place}", "{one.name}", split="{part[0]}"){only}'
+            yield f'\nrows = datasets.load_dataset("{place}", "{one.name}", split="{part[0]}")'
+            yield from part[1]
             before = part
         if use:
             yield f"trl.{use.trainer}(..., {_config(use)}train_dataset=rows)"
+
+
+def _columns(use: Use) -> Iterator[str]:
+    """What makes the columns those that a trainer wants, as Python writes it."""
+    if use.columns:
+        yield f"rows = rows.select_columns({json.dumps(use.columns)})"
+    if use.renamed:
+        yield f"rows = rows.rename_columns({json.dumps(dict(use.renamed))})"
 
 
 def _config(use: Use) -> str:
@@ -238,7 +283,7 @@ def _config(use: Use) -> str:
 def _uses(one: Exported) -> Sequence[Use]:
     from cai_cli import exports
 
-    return getattr(exports.find(one.name), "USES", ())
+    return exports.uses_of(one.name, one.version.manifest["fingerprints"]["options"])
 
 
 def _place(version: Any) -> str:

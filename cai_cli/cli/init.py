@@ -34,8 +34,14 @@ Examples:
 """
 
 MODELS = {"simulated": "small-world", "anthropic": "claude-sonnet-5-5"}  # asked where no --model says otherwise
-KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+NEEDED = {  # by provider: what it reads from the environment, or else asks for
+    "anthropic": ("export ANTHROPIC_API_KEY=...",),
+    "openai": ("export OPENAI_API_KEY=...",),
+    "bedrock": ("export AWS_REGION=...", "export AWS_BEARER_TOKEN_BEDROCK=...    # or sign in with the AWS command line"),
+    "vertex": ("export CLOUD_ML_REGION=...", "export ANTHROPIC_VERTEX_PROJECT_ID=...", "gcloud auth application-default login"),
+}
 BUDGET_USD = 5.0
+ALWAYS = ("cai.yaml", ".gitignore")  # what every start writes
 
 
 class For(StrEnum):
@@ -97,6 +103,7 @@ def init(
     if sys.stdin.isatty() and sys.stdout.isatty() and not yes:
         from cai_cli.cli._init_questions import answered
 
+        _refuse_overwriting([folder / name for name in ALWAYS])
         wanted = answered(wanted)
     _make(wanted)
 
@@ -116,6 +123,7 @@ def _what(for_: For | None, prompts: Path | None, pairs: Path | None) -> For | N
 def _make(wanted: Wanted) -> None:
     """Look at everything that was named, then write; what cannot be used is refused before."""
     from cai_cli.cli.errors import say
+    from cai_cli.reports.folding import on_terminal
 
     provider = wanted.provider or "simulated"
     wanted = replace(wanted, what=wanted.what or For.trial, provider=provider, model=wanted.model or _default_model(provider))
@@ -126,9 +134,11 @@ def _make(wanted: Wanted) -> None:
     _write(wanted.folder, files)
     if given:
         say(f"cai: {given.path}: {given.in_words()}")
+    if not (given and given.has_votes):
+        _warn_of_price(wanted)
     folders = [f"prompts/ ({sum(name.startswith('prompts/') for name in files)} files)"] if wanted.what == For.red_team else []
     names = [*(name for name in files if "/" not in name), *folders]
-    typer.echo(f"wrote {', '.join(names)} in {wanted.folder}; next:\n")
+    typer.echo(on_terminal(f"wrote {', '.join(names)} in {wanted.folder}; next:\n", sys.stdout))
     for line in _next(wanted, given):
         typer.echo(f"  {line}")
 
@@ -150,8 +160,7 @@ def _next(wanted: Wanted, given: Given | None) -> Iterator[str]:
         yield f"cai debias cai.yaml -i {shlex.quote(_from(wanted.folder, given.path))}"
         yield "cai export cai.yaml --to preference"
         return
-    if wanted.provider in KEYS:
-        yield f"export {KEYS[wanted.provider]}=..."
+    yield from NEEDED.get(wanted.provider or "", ())
     if wanted.provider != "simulated":  # it is paid for: the price first, then a few rows to look at
         yield "cai run cai.yaml --dry-run"
         yield "cai run cai.yaml --limit 5"
@@ -163,12 +172,21 @@ def _next(wanted: Wanted, given: Given | None) -> Iterator[str]:
     yield "cai export cai.yaml --to preference" if given and given.pairs else "cai export cai.yaml --to sft --to preference"
 
 
-def _default_model(provider: str) -> str:
+def refuse_unknown(provider: str) -> None:
+    """Raises: Fix: nobody knows this provider"""
     from cai_cli import providers
     from cai_cli.errors import Fix
+    from cai_cli.validation import near
 
-    if provider not in providers.names():
-        raise Fix(f"there is no provider '{provider}'", f"there are: {', '.join(providers.names())}")
+    if provider not in (names := providers.names()):
+        close = near(provider.lower(), names)
+        raise Fix(f"there is no provider '{provider}'", close if close.startswith("did") else f"there are: {', '.join(names)}")
+
+
+def _default_model(provider: str) -> str:
+    from cai_cli.errors import Fix
+
+    refuse_unknown(provider)
     if provider not in MODELS:
         raise Fix(f"which model of {provider}?", "name it: --model NAME")
     return MODELS[provider]
@@ -176,14 +194,31 @@ def _default_model(provider: str) -> str:
 
 def _refuse_budget(wanted: Wanted) -> None:
     """A budget cannot be kept where nobody knows the price: a run would stop at its first request."""
-    from cai_cli import providers
     from cai_cli.errors import Fix
 
-    if wanted.provider not in providers.names():
-        _default_model(wanted.provider or "")
+    refuse_unknown(wanted.provider or "")
     if wanted.budget_usd is not None and not is_priced(wanted.provider or "", wanted.model or ""):
-        hint = "leave --budget out, and set model.price and limits.budget_usd in the config"
+        hint = f"{_meant(wanted)}leave --budget out, and set model.price and limits.budget_usd in the config"
         raise Fix(f"no price is known for '{wanted.model}', so a budget cannot be kept", hint)
+
+
+def _warn_of_price(wanted: Wanted) -> None:
+    """The cap that every other start has is missing where no price is known: that is said, not left to be found."""
+    from cai_cli.cli.errors import say
+
+    if not is_priced(wanted.provider or "", wanted.model or ""):
+        say(f"warning: no price is known for '{wanted.model}', so there is no limits.budget_usd, and a run spends without a cap")
+        config = wanted.folder / "cai.yaml"
+        say(f"hint: {_meant(wanted)}set model.price and limits.budget_usd in {config}; a comment there shows how")
+
+
+def _meant(wanted: Wanted) -> str:
+    """The model that was probably meant, as the beginning of a hint."""
+    from cai_cli.flow import Model
+    from cai_cli.prices import near_name
+
+    meant = near_name(Model(provider=wanted.provider or "", name=wanted.model or ""))
+    return f"did you mean '{meant}'? if not, " if meant else ""
 
 
 def is_priced(provider: str, model: str) -> bool:
@@ -253,10 +288,11 @@ def _text(wanted: Wanted, given: Given | None, constitution: str, name: str = ""
     held_to = texts.CONSTITUTION.format(constitution=_yaml(constitution))
     prompts = texts.PROMPTS.format(prompts="{path: prompts.jsonl, column: prompt, kind: kind}")
     seeds = texts.PROMPTS.format(prompts="{path: prompts, column: prompt, kind: kind}")
-    asked, own, stages = _model(wanted), _own_input(wanted, given), texts.STAGES.format()
+    asked, own, other = _model(wanted), _own_input(wanted, given), _other_judge(wanted)
+    stages = texts.STAGES.format(other=other)
     parts = {
         "try": [held_to, asked, prompts, stages], "red-team": [held_to, asked, seeds, texts.EXPAND.format(), stages],
-        "prompts": [held_to, asked, own, stages], "pairs": [held_to, asked, own, texts.JUDGED.format()],
+        "prompts": [held_to, asked, own, stages], "pairs": [held_to, asked, own, texts.JUDGED.format(other=other)],
         "votes": [own, texts.DEBIASED.format()],
     }[kind]  # fmt: skip
     source = shlex.quote(_from(wanted.folder, given.path)) if given else ""
@@ -269,6 +305,15 @@ def _model(wanted: Wanted) -> str:
     budget = BUDGET_USD if wanted.budget_usd is None else wanted.budget_usd
     shape = texts.SIMULATED if provider == "simulated" else texts.REAL if is_priced(provider, model) else texts.UNPRICED
     return shape.format(**(MODELS | {"provider": _yaml(provider), "name": _yaml(model), "budget": budget}))
+
+
+def _other_judge(wanted: Wanted) -> str:
+    """Labelers with a second judge, of another family than the model; where none is real yet, than the likeliest one."""
+    from cai_cli.engine.advice.models import families
+    from cai_cli.flow import Model
+
+    own = families(Model(provider=wanted.provider or "", name=wanted.model or ""))
+    return texts.OTHERS["Claude" if "Claude" in own or wanted.provider == "simulated" else ""]
 
 
 def _own_input(wanted: Wanted, given: Given | None) -> str:

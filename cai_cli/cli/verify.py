@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ HELP = """Check every version of every stage and export: checksums, sizes, count
 Examples:
   cai verify configs/quickstart.yaml
   cai verify my.yaml --json
+  cai verify my.yaml --out data/for-training
 """
 
 _UNLISTED = {"_manifest.json"}  # what a version's folder holds besides the files that its manifest lists
@@ -50,16 +51,20 @@ app = verb_app()
 def command(
     config: ConfigFile,
     output: OutputFolder = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Check the exports there: what `cai export --out DIR` wrote.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     from cai_cli.config import load
 
     loaded = load(config, flags={"output": output})
-    checked = Check(loaded.output_path)
+    checked = Check(out or loaded.output_path)
     checked.run()
     if not checked.versions and not checked.problems:
-        raise Fix(f"{loaded.output_path} holds no version yet", f"make one: cai run {config}", Exit.INPUT)
-    remove, again = list(dict.fromkeys(checked.broken)), list(_mending(checked, loaded))
+        make = f"cai export {config} --to preference --out {shlex.quote(str(out))}" if out else f"cai run {config}"
+        raise Fix(f"{checked.output} holds no version yet", f"make one: {make}", Exit.INPUT)
+    remove, again = list(dict.fromkeys(checked.broken)), list(_mending(checked, loaded, out is not None))
     _print(checked, json, remove, again)
     if checked.problems:
         from cai_cli.cli.errors import say
@@ -79,8 +84,8 @@ def _advice(remove: Sequence[Path], again: Sequence[str]) -> str:
     return f"delete what is damaged: {removal}; then {run}; its rows come back from the ledger, nothing is paid twice"
 
 
-def _mending(checked: Check, config: Config) -> Iterator[str]:
-    """The command lines that make damaged stages and exports again."""
+def _mending(checked: Check, config: Config, of_exports: bool) -> Iterator[str]:
+    """The command lines that make damaged stages and exports again. Takes: `of_exports`: whether --out named what was checked"""
     from cai_cli.cli.summary import command_line, nearest
     from cai_cli.engine.plan import reads_of, stage_names
 
@@ -89,12 +94,25 @@ def _mending(checked: Check, config: Config) -> Iterator[str]:
         yield command_line("run", config)
     yield from (command_line(name, config) for name in stages if not reads_of(name))
     damaged = [folder for folder in checked.damaged if folder.name not in stage_names()]
-    own = [f"--to {shlex.quote(folder.name)}" for folder in damaged if folder.parent != checked.output]
-    if own:
-        yield " ".join([command_line("export", config), *own])
-    elsewhere = [word for folder in damaged if folder.parent == checked.output for word in ("--to", folder.name)]
-    if elsewhere:  # -o named a folder that `cai export --out` wrote
-        yield shlex.join(["cai", "export", str(config.path), *elsewhere, "--out", str(nearest(checked.output))])
+    for folder in damaged:
+        words = shlex.join(["--to", folder.name, *_options_of(folder)])
+        if folder.parent != checked.output:
+            yield f"{command_line('export', config)} {words}"
+        else:  # -o, too, may name a folder that `cai export --out` wrote
+            command = command_line("export", config) if of_exports else shlex.join(["cai", "export", str(config.path)])
+            yield f"{command} {words} --out {shlex.quote(str(nearest(checked.output)))}"
+
+
+def _options_of(folder: Path) -> list[str]:
+    """The options that the newest version of an export was made with, as far as its manifest can be read."""
+    from cai_cli.engine import versions
+    from cai_cli.engine.export import words_of
+
+    try:
+        newest = versions.latest(folder.parent, folder.name) or list(versions.all_of(folder.parent, folder.name))[-1]
+        return words_of(newest.manifest)
+    except (Fix, IndexError, KeyError):
+        return []
 
 
 def _print(checked: Check, as_json: bool, remove: Sequence[Path], again: Sequence[str]) -> None:
@@ -253,7 +271,7 @@ class Check:
 
     def _file(self, folder: Path, file: dict[str, Any]) -> bool:
         """One file against its entry. Gives: whether it is what the manifest says, byte for byte"""
-        from cai_cli.engine.export import change
+        from cai_cli.engine.export_checks import change
 
         path, self._of.files = folder / file["name"], self._of.files + 1
         try:
@@ -280,8 +298,8 @@ class Check:
         """Read every row: each file holds as many as the manifest says, and no id comes twice."""
         marks = array("Q")
         for file in (
-            file for file in version.manifest["files"] if file["name"].removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
-        ):
+            file for file in version.manifest["files"] if _stem(file["name"]).endswith((".jsonl", ".parquet"))
+        ):  # fmt: skip
             before = len(marks)
             marks.extend(_mark(row_id) for row_id in self._row_ids(version.path / file["name"]))
             if len(marks) - before != file["rows"]:
@@ -327,6 +345,10 @@ class Check:
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
             return False
         return any(str(path).startswith(f"{stage.name}/{version}/") for path in paths)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".gz").removesuffix(".zst")
 
 
 def _mark(row_id: str) -> int:

@@ -8,7 +8,7 @@ import json
 from cai_cli.engine.ledger import Ledger
 from cai_cli.errors import Fatal, Fix
 from cai_cli.flow import Model, Reply, Request
-from cai_cli.prices import Price, price_of
+from cai_cli.prices import Price, near_name, price_of
 
 FRAME_TOKENS, TURN_TOKENS = 64, 16  # around a request and around each turn
 
@@ -33,8 +33,9 @@ class Budget:
         if key not in self._prices:
             self._prices[key] = price_of(model)
         if self._prices[key] is None and self.cap_usd is not None:
+            meant = f"did you mean '{near}'? if not, " if (near := near_name(model)) else ""
             raise Fix(f"no price is known for the model '{model.name}', so budget_usd cannot be kept",
-                      "set model.price: {input: ..., output: ...} (dollars per million tokens)")  # fmt: skip
+                      f"{meant}set model.price: {{input: ..., output: ...}} (dollars per million tokens)")  # fmt: skip
         return self._prices[key]
 
     def most(self, request: Request) -> float:

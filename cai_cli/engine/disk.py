@@ -153,30 +153,39 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def probe(folder: Path, mode: int = 0o777) -> None:
-    """Check, before anything is bought, that `folder` can be written, making it if need be. Raises: Fix (exit 74)"""
+def probe(folder: Path, mode: int = 0o777, option: str = "-o") -> None:
+    """Check, before anything is bought, that `folder` can be written, making it if need be.
+
+    Takes: `option`: what names the folder on the command line   Raises: Fix (exit 74)
+    """
     try:
         folder.mkdir(mode, parents=True, exist_ok=True)
         trial = folder / f".probe-{os.getpid()}"
         trial.write_bytes(b"")
         trial.unlink()
     except OSError as error:
-        hint = "choose another folder with -o, or mend its permissions"
+        hint = f"choose another folder with {option}, or mend its permissions"
         raise Fix(f"{folder} cannot be written: {error.strerror}", hint, Exit.DISK) from error
 
 
-def refuse_network_filesystem(folder: Path) -> None:
-    """SQLite's WAL needs shared memory that network file systems do not have. Raises: Fix"""
-    kind = filesystem(folder)
+def refuse_network_filesystem(folder: Path, mounts: str | None = None) -> None:
+    """SQLite's WAL needs shared memory that network file systems do not have.
+
+    Takes: the text of a mountinfo file; None: the kernel's own   Raises: Fix
+    """
+    kind = filesystem(folder, mounts)
     if kind in _NETWORK:
         raise Fix(f"{folder} lies on a network file system ({kind}), where the ledger would not be safe",
                   "set `state:` in the config (or CAI_STATE) to a folder on a local disk", Exit.USAGE)  # fmt: skip
 
 
-def filesystem(folder: Path) -> str:
-    """The type of the file system that holds `folder`, as the kernel names it; empty where that cannot be read."""
+def filesystem(folder: Path, mounts: str | None = None) -> str:
+    """The type of the file system that holds `folder`, as the kernel names it; empty where that cannot be read.
+
+    Takes: the text of a mountinfo file; None: the kernel's own
+    """
     try:
-        mounts = Path("/proc/self/mountinfo").read_text()
+        mounts = Path("/proc/self/mountinfo").read_text() if mounts is None else mounts
     except OSError:
         return ""
     return filesystem_in(mounts, os.path.realpath(folder))

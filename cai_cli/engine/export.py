@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cai_cli import constitution as constitutions
 from cai_cli import exports, prompts
 from cai_cli.config import Config
 from cai_cli.constitution import BUILT_IN, Constitution
 from cai_cli.engine import disk, mix, plan, tables, versions
+from cai_cli.engine.export_checks import Format, nothing_to_write, refuse_changed, refuse_dataset, refuse_other_format
 from cai_cli.engine.feed import Feed, Unit, from_version
 from cai_cli.engine.files import File, read_file
 from cai_cli.engine.formats import Line
 from cai_cli.engine.lock import IfLocked, lock_file, locked
 from cai_cli.engine.publish import Lineage, Publisher, is_published, lineages
 from cai_cli.engine.shards import Layout, Made, Staging
+from cai_cli.engine.source_split import share_of
 from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import Exit, Fix
-from cai_cli.exports import Asked, Dialect, Labels, Left, Rounds
+from cai_cli.exports import Asked, Dialect, Labels, Left, Rounds, Shape
+from cai_cli.exports.sft import turns_of
 
 FOLDER = "export"  # in the output, where --out names no other
 
@@ -34,13 +36,14 @@ class Options:
 
     rounds: Rounds = "last"
     labels: Labels = "soft"
+    shape: Shape = "prompt"
     mix: tuple[mix.Ingredient, ...] = ()
-    format: Literal["jsonl", "parquet"] = "jsonl"
+    format: Format = "jsonl"
     compression: str | None = None  # none | gzip | zstd; None: the config's for JSONL, zstd inside of Parquet
 
     def given(self) -> list[str]:
         """Those that only some exports go by, where they are not as they are by default."""
-        return [name for name in ("rounds", "labels", "mix") if getattr(self, name) != getattr(Options(), name)]
+        return [name for name in ("rounds", "labels", "shape", "mix") if getattr(self, name) != getattr(Options(), name)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,7 @@ class Exported:
     unchanged: bool  # it was there already
     counts: Mapping[str, int]  # of its rows, what the export has to tell of them
     mixed: Sequence[mix.Surveyed] = ()  # what was mixed in
+    resplit: float | None = None  # the share of test prompts that the source has, where the config says another
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class _Export:
     options: Options
     asked: Asked
     mixed: tuple[mix.Surveyed, ...] = ()
+    own: mix.Own = field(default_factory=mix.Own)  # where something is mixed in
 
     def goes_by(self, option: str) -> bool:
         return option in getattr(self.dialect, "OPTIONS", ())
@@ -76,7 +81,7 @@ class _Export:
         templates = {f"{one.stage}/{one.name}": one.fingerprint for one in self.asked.templates.values()}
         # What is drawn goes by the seed: the labels, the rows to mix in, the digits of the fences in what is asked.
         drawn = self.mixed or templates or (self.goes_by("labels") and self.asked.labels == "bernoulli")
-        by = {name: getattr(self.asked, name) for name in ("rounds", "labels") if self.goes_by(name)}
+        by = {name: getattr(self.asked, name) for name in ("rounds", "labels", "shape") if self.goes_by(name)}
         by |= {"mix": [one.document() for one in self.mixed]} if self.mixed else {}
         by |= {"compression": self.options.compression} if self.options.compression else {}
         return {
@@ -88,19 +93,21 @@ class _Export:
 
 def export(
     config: Config, to: str, out: Path | None = None, if_locked: IfLocked = "fail", command: str = "cai export",
-    options: Options = Options(),
+    options: Options = Options(), among: Sequence[str] = (),
 ) -> Exported:  # fmt: skip
     """Write the newest rows of a dataset in the shape that a trainer takes.
 
-    Takes: `to`: an export's name; `out`: the dataset's folder, OUTPUT/export by default
-    Raises: Fix: no such export, a folder that is something else, another constitution than the rows were made by; with exit 65:
-    no source, or one that was changed, files to mix in that cannot be used; Held
+    Takes: `to`: an export's name; `out`: the dataset's folder, OUTPUT/export by default; `among`: all that are written there now
+    Raises: Fix: no such export, a folder that is something else or holds exports in another format, another constitution than the
+    rows were made by; with exit 65: no source, or one that was changed, no row to write, an export that was changed since, files
+    to mix in that cannot be used; Held
     """
     dialect = exports.find(to)
     source_of(config, to)  # before a folder is made for nothing
     folder = out or config.output_path / FOLDER
-    _refuse_dataset(folder)
-    disk.probe(folder)
+    refuse_dataset(folder)
+    refuse_other_format(folder, among or (to,), options.format)
+    disk.probe(folder, option="--out" if out else "-o")
     with locked(_lock(config, folder), if_locked, command):
         source = source_of(config, to)
         making = _Export(to, dialect, options, _asked(config, dialect, source, options))
@@ -122,7 +129,13 @@ def words_of(manifest: Mapping[str, Any]) -> list[str]:
     What was mixed in is named by the file's own name: a manifest knows nothing of where things lie.
     """
     given = manifest["fingerprints"].get("options", {})
-    usual = {"format": Options.format, "rounds": Options.rounds, "labels": Options.labels, "compression": None}
+    usual = {
+        "format": Options.format,
+        "rounds": Options.rounds,
+        "labels": Options.labels,
+        "shape": Options.shape,
+        "compression": None,
+    }
     words = [word for name, value in usual.items() if given.get(name, value) != value for word in (f"--{name}", given[name])]
     return words + [word for one in given.get("mix", ()) for word in ("--mix", f"{one['name']}:{one['share']:g}")]
 
@@ -130,7 +143,7 @@ def words_of(manifest: Mapping[str, Any]) -> list[str]:
 def _asked(config: Config, dialect: Dialect, source: Version, options: Options) -> Asked:
     templates = [prompts.find(name, stage, config.folder) for name, stage in getattr(dialect, "TEMPLATES", ())]
     return Asked(
-        rounds=options.rounds, labels=options.labels, seed=config.seed,
+        rounds=options.rounds, labels=options.labels, shape=options.shape, seed=config.seed,
         constitution=_constitution(config, source) if getattr(dialect, "CONSTITUTION", False) else BUILT_IN,
         templates={one.stage: one for one in templates},
     )  # fmt: skip
@@ -165,48 +178,6 @@ def _how_to_make(config: Config, reads: Sequence[str]) -> str:
     return f"add `{section}: {{}}` to {config.path}, then run `cai run {config.path}`"
 
 
-def change(path: Path, file: Mapping[str, Any]) -> str:
-    """What is not as it was when a file was published; empty: nothing, byte for byte.
-
-    Takes: `file`: its entry in the manifest
-    Raises: OSError: it cannot be read
-    """
-    if (size := path.stat().st_size) != file["bytes"]:
-        return f"{size:,} bytes, the manifest says {file['bytes']:,}"
-    with open(path, "rb") as stream:
-        same = hashlib.file_digest(stream, "sha256").hexdigest() == file["sha256"]
-    return "" if same else "its sha256 is not the manifest's: it was changed"
-
-
-def _refuse_changed(config: Config, source: Version) -> None:
-    """People train on an export: rows that nobody published must not get into one. Raises: Fix (exit 65)"""
-    folder = config.output_path / source.path.parent.name / source.name
-    changed = [
-        folder / file["name"] for file in source.manifest["files"] if file["shard"] is not None and _is_changed(folder, file)
-    ]
-    if changed:
-        hint = "delete that version's folder, then run the same command that made it: its rows come back from the ledger"
-        *others, last = (f"{path} was changed since it was published" for path in changed)
-        raise Fix(last, hint, Exit.INPUT, (*((one, "") for one in others), (last, hint)))
-
-
-def _is_changed(folder: Path, file: Mapping[str, Any]) -> bool:
-    path = folder / file["name"]
-    try:
-        return bool(change(path, file))
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        what = f"{path} cannot be read: {error.strerror}"
-        raise Fix(what, "check its permissions and the disk, then run the same command again", Exit.INPUT) from error
-
-
-def _refuse_dataset(folder: Path) -> None:
-    """An export's card would take the place of the card of the stages."""
-    if any((folder / stage).is_dir() for stage in plan.stage_names()):
-        raise Fix(f"{folder} holds the stages of a dataset, not exports", "give --out a folder of its own, or leave it out")
-
-
 def _lock(config: Config, folder: Path) -> Path:
     """Inside the output its own lock holds, so that a run cannot prune what is being read."""
     inside = folder.resolve().is_relative_to(config.output_path.resolve())
@@ -214,23 +185,28 @@ def _lock(config: Config, folder: Path) -> Path:
 
 
 def _exported(config: Config, making: _Export, source: Version, folder: Path) -> Exported:
+    refuse_changed(config.output_path / source.path.parent.name / source.name, source, " that made it")
     feed = from_version(source, plan.shapes()[source.path.parent.name], None)
     making = _mixing(making, feed, folder)
-    layout = _layout(config, making, source)
+    test = share_of(source, config.split.test)
+    layout = _layout(config, making, source, test)
     lineage = lineages([making], feed, layout)[making.name]
+    if there := versions.find(folder, making.name, lineage.fingerprint):
+        refuse_changed(folder / making.name / there.name, there, " again")
     found = is_published(folder, making.name, lineage)
+    found = found if found and found.manifest["rows"] else None  # once, versions without a row were published
     version = found or _write(config, making, lineage, feed, layout, folder)
     return Exported(
         name=making.name, version=version, rows=version.manifest["rows"], left=Counter(version.manifest["filtered"]), path=folder,
         source=source, outdated=_outdated(config, source), unchanged=found is not None, mixed=making.mixed,
-        counts=_counts(version, making.dialect),
+        counts=_counts(version, making.dialect), resplit=test if test != config.split.test else None,
     )  # fmt: skip
 
 
-def _layout(config: Config, making: _Export, source: Version) -> Layout:
+def _layout(config: Config, making: _Export, source: Version, test: float) -> Layout:
     by_default = config.shards.compression if making.options.format == "jsonl" else "zstd"
     return Layout(
-        source.shards, config.split.test, making.options.compression or by_default, making.options.format,
+        source.shards, test, making.options.compression or by_default, making.options.format,
         tuple(getattr(making.dialect, "HALVES", ())),
     )  # fmt: skip
 
@@ -244,8 +220,13 @@ def _mixing(making: _Export, feed: Feed, folder: Path) -> _Export:
             raise Fix(f"--mix: {one.path} is what this export writes", "name another export, or a file")
     if not found:
         return making
-    rows = sum(len(made.rows) for _, made in _converted(feed, making))
-    return replace(making, mixed=tuple(mix.survey(found, rows, making.asked.seed)))
+    brought = mix.Own()
+    for unit in feed.units():
+        for record in unit.rows:
+            brought.add_prompt(record.messages, record.prompt_id)
+        for row in _unit(unit, making).rows:
+            brought.add_row(turns_of(row))
+    return replace(making, own=brought, mixed=tuple(mix.survey(found, brought, making.asked.seed)))
 
 
 def _counts(version: Version, dialect: Dialect) -> dict[str, int]:
@@ -260,16 +241,34 @@ def _counts(version: Version, dialect: Dialect) -> dict[str, int]:
 
 
 def _write(config: Config, making: _Export, lineage: Lineage, feed: Feed, layout: Layout, folder: Path) -> Version:
-    _refuse_changed(config, feed.parents[0])
+    _refuse_empty(config, making, feed)
     # Not beside the staging of runs: what a run that stopped has staged there must outlive this.
     place = folder / ".cai" / "staging" / fingerprint([lineage.fingerprint])[:16]
-    made = {name: exports.find(name).SHAPE for name in exports.names()}
+    made = _shapes(folder, making)
     staging = Staging(place, [making.name], layout, made)
-    more = [mix.mixed(one, making.asked.seed, layout.shards) for one in making.mixed]
+    more = [mix.mixed(one, making.own, making.asked, layout.shards) for one in making.mixed]
     tables.stage_table(staging, making.name, heapq.merge(_converted(feed, making), *more, key=lambda one: one[0]))
     version = Publisher(folder, config.name, staging, feed, made).publish(making, lineage)
     staging.remove()
     return version
+
+
+def _refuse_empty(config: Config, making: _Export, feed: Feed) -> None:
+    """Before anything is staged. Raises: Fix (exit 65): no row of the source gives one"""
+    left = Counter[str]()
+    for _, made in _converted(feed, making):
+        if made.rows:
+            return
+        left += made.filtered
+    raise nothing_to_write(config, making.name, feed.parents[0], left)
+
+
+def _shapes(folder: Path, making: _Export) -> dict[str, type[Any]]:
+    """The rows of every export: of this one as it is asked for, of others as they were made last."""
+    newest = ((name, versions.latest(folder, name)) for name in exports.names())
+    options = {name: one.manifest["fingerprints"].get("options", {}) if one else {} for name, one in newest}
+    options[making.name] = making.fingerprints()["options"]
+    return {name: exports.rows_of(name, by) for name, by in options.items()}
 
 
 def _converted(feed: Feed, making: _Export) -> Iterator[tuple[int, Made]]:

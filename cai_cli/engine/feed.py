@@ -42,7 +42,7 @@ class Feed:
 
 
 def alone(rows: Iterable[Any]) -> Iterator[Any]:
-    """Every row a group of its own: prompts, and pairs that somebody else made."""
+    """Every row a group of its own: prompts."""
     return (row if isinstance(row, Rejected) else (row,) for row in rows)
 
 
@@ -110,8 +110,6 @@ class _Seen:
 
 def _nothing_usable(name: str, rejects: Sequence[Rejected], of_a_stage: bool) -> Fix:
     """Every reason once, with the first row that has it and how many more do."""
-    if not rejects:
-        return Fix(f"{name} holds no rows", "nothing was asked; check prompts.path or -i", Exit.INPUT)
     places: dict[tuple[str, str], list[str]] = {}
     for reject in rejects:
         places.setdefault((reject.reason, reject.detail), []).append(reject.where)

@@ -37,6 +37,16 @@ USUAL = (
 Rows = Sequence[Mapping[str, Any]]
 
 
+class Unfit(Fix):
+    """A file that is not what it was said to be. `answer`: what to answer instead, where it was named in answer to a question"""
+
+    code = Exit.INPUT
+
+    def __init__(self, message: str, hint: str, answer: str) -> None:
+        super().__init__(message, hint)
+        self.answer = answer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """A file of prompts or pairs. `column`, `kind`: what a config has to say of it; empty: nothing."""
@@ -103,7 +113,8 @@ def _check_pairs(path: Path, columns: Sequence[str]) -> None:
     wanted = (("response_a", "response_b"), ("chosen", "rejected"))
     if not any(set(names) <= set(columns) for names in wanted):
         what = f"{path}: pairs are response_a and response_b, or chosen and rejected (columns: {', '.join(columns[:20])})"
-        raise Fix(what, "rename the columns; or, if these are prompts: --prompts FILE", Exit.INPUT)
+        answer = "name another file, or press Ctrl-C and begin again with prompts of your own"
+        raise Unfit(what, "rename the columns; or, if these are prompts: --prompts FILE", answer)
 
 
 def _column(path: Path, rows: Rows, columns: Sequence[str], pairs: bool) -> str:
@@ -118,8 +129,9 @@ def _column(path: Path, rows: Rows, columns: Sequence[str], pairs: bool) -> str:
     left = [name for name in (*talks, *texts) if name.lower() not in answers]
     if usual or len(left) == 1:
         return (usual or left)[0]
-    hint = f"name it: --column NAME, one of {', '.join(left or columns)}"
-    raise Fix(f"{path}: nothing tells which column holds the prompts", hint, Exit.INPUT)
+    one = f"one of {', '.join(left or columns)}"
+    answer = f"type its name behind the file's: {path}#COLUMN, {one}"
+    raise Unfit(f"{path}: nothing tells which column holds the prompts", f"name it: --column NAME, {one}", answer)
 
 
 def _is_found(row: Mapping[str, Any], pairs: bool) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cai_cli.engine import card, hub_files, versions
 from cai_cli.engine.card import Card, Shown
+from cai_cli.engine.export_checks import format_of
 from cai_cli.engine.hub_errors import as_ours, committing
 from cai_cli.engine.hub_files import Content
 from cai_cli.engine.versions import Version
@@ -93,6 +94,7 @@ def push(target: Target, folder: Path, title: str, exported: Sequence[tuple[str,
     with tempfile.TemporaryDirectory(prefix="cai-push-") as place, _hub(target.repo) as hub:
         shown = {name: Shown(version=one, features=own.declared(name), folder=f"{name}/") for name, one in exported}
         shown = {**_others(hub, target, shown, Path(place)), **shown}
+        _refuse_formats(target, shown)
         contents[CARD] = Content.of(card.written(own, title, shown, target.repo, signed=True))
         written, deleted = hub_files.changes(contents, target.files, [name for name, _ in exported])
         if written or deleted:
@@ -160,6 +162,19 @@ def _others(hub: HfApi, target: Target, pushed: Mapping[str, Any], place: Path) 
         version = _fetched(hub, target, name, place / name)
         found[name] = Shown(version=version, features=target.card.declared(name), folder=f"{name}/")
     return found
+
+
+def _refuse_formats(target: Target, shown: Mapping[str, Shown]) -> None:
+    """`datasets` takes one reader for all of a repository. Raises: Fix: JSONL beside Parquet"""
+    found: dict[str, list[str]] = {}
+    for name, one in shown.items():
+        if stored := format_of(one.version):
+            found.setdefault(stored, []).append(name)
+    if len(found) > 1:
+        both = " and ".join(f"{', '.join(names)} as {stored}" for stored, names in found.items())
+        all_of_them = " ".join(f"--to {name}" for name in shown)
+        what = f"{target.repo} would hold {both}, and `datasets` reads one format in a repository"
+        raise Fix(what, f"push all of them in one: {all_of_them} --format parquet; or name another repository")
 
 
 def _fetched(hub: HfApi, target: Target, name: str, place: Path) -> Version:

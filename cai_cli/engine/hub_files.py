@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai_cli.engine.export import change
+from cai_cli.engine.export_checks import change
 from cai_cli.engine.versions import MANIFEST, REMAKE, Version
 from cai_cli.errors import Exit, Fix
 

@@ -12,12 +12,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import orjson
 
 from cai_cli import chance
-from cai_cli.engine import shapes
+from cai_cli.engine import shapes, shards
 from cai_cli.engine.files import find_files, header_hint, read_file, shown
 from cai_cli.engine.formats import Line, Rows
 from cai_cli.errors import Exit, Fatal, Fix, Reject
@@ -55,16 +55,31 @@ def read_pairs(settings: PromptsSection, folder: Path, seed: int) -> Iterator[Pa
         row = {name: value for name, value in line.row.items() if value is not None}
         kind, meta = shapes.kind(row, settings.kind), shapes.kept(row, settings.keep)
         if "votes" in row:
-            pair = ids.of_pair(line, shapes.voted_pair(row, settings.column))
+            voted = shapes.voted_pair(row, settings.column)
+            pair = ids.of_pair(line, voted) if voted.id else _one_of(voted, ids.of_prompt(line, voted.messages))
             return replace(pair, kind=kind or pair.kind, meta=meta if settings.keep else pair.meta)
         own, prompt_id = shapes.given_id(row, "id"), shapes.given_id(row, "prompt_id")
         named = bool(own and prompt_id)  # then a prompt may have many pairs
         identify = (lambda _: prompt_id) if named else (lambda messages: ids.of_prompt(line, messages))
         pair = shapes.given_pair(row, settings.column, seed, settings.gold, identify)
-        pair = ids.of_pair(line, replace(pair, id=own)) if named else pair
+        if named:
+            pair = ids.of_pair(line, replace(pair, id=own))
+        elif not (own or prompt_id):
+            pair = _one_of(pair, pair.prompt_id)
         return replace(pair, kind=kind or shapes.text(row, "kind"), meta=meta)
 
     return _read(settings, folder, build, lambda pair: chance.unit(seed, "shuffle", pair.prompt_id))
+
+
+def _one_of(pair: Pair, name: str) -> Pair:
+    """A pair of a prompt that may have others, which were written down with it: equal messages are one prompt.
+
+    Takes: `name`: what is made of the messages, with an ordinal where they came before
+    Gives: the pair under the prompt's id without the ordinal; its own id has the numbers of its two responses in its place
+    """
+    prompt_id = shards.content_id(name)
+    first = 2 * max(0, int(name[len(prompt_id) + 1 :] or 0) - 1)
+    return replace(pair, id=f"{prompt_id}-{first}-{first + 1}", prompt_id=prompt_id)
 
 
 def read_rows(shape: type[R], paths: Iterable[Path]) -> Iterator[R | Rejected]:
@@ -92,8 +107,6 @@ def _check_kind(shape: type[Any], line: Line, name: str) -> None:
     if shape in (Sample, Chain) and "response" not in line.row:
         what = f"{name}: these rows have no 'response', which critique, revise and label-pairs read"
         raise Fix(what, f"give rows that `cai generate CONFIG -o -` writes{there}", Exit.INPUT)
-    if shape is Chain and "rounds" not in line.row:
-        raise Fix(f"{name}: no row has an open round, which revise closes", "run `cai critique` on these rows first", Exit.INPUT)
 
 
 def check_kind(stage: str, path: Path, closes_rounds: bool) -> None:
@@ -147,6 +160,42 @@ class OfPrompt(Protocol):
 
 
 P = TypeVar("P", bound=OfPrompt)
+
+
+class Gathered(Generic[P]):
+    """Rows by prompt, of an input where the rows of a prompt may stand apart. Each call reads it again, and gives the same.
+
+    Prompts whose rows stand together come in the order of the input, the others after them. Memory: eight bytes a prompt, and
+    the rows that stand apart. Rejected rows come as they are met.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[P | Rejected]]) -> None:
+        self._read = read
+        self._apart: set[bytes] | None = None  # marks of the prompts whose rows do; None: not looked for yet
+
+    def __call__(self) -> Iterator[list[P] | Rejected]:
+        if self._apart is None:
+            self._apart = _standing_apart(self._read())
+        held: dict[str, list[P]] = {}
+        for group in group_by_prompt(self._read()):
+            if isinstance(group, Rejected) or not self._apart or _mark(group[0].prompt_id) not in self._apart:
+                yield group
+            else:
+                held.setdefault(group[0].prompt_id, []).extend(group)
+        yield from held.values()
+
+
+def _standing_apart(rows: Iterable[OfPrompt | Rejected]) -> set[bytes]:
+    seen, apart = set[bytes](), set[bytes]()
+    for group in group_by_prompt(rows):
+        if not isinstance(group, Rejected):
+            mark = _mark(group[0].prompt_id)
+            (apart if mark in seen else seen).add(mark)
+    return apart
+
+
+def _mark(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
 def group_by_prompt(rows: Iterable[P | Rejected]) -> Iterator[list[P] | Rejected]:
@@ -293,10 +342,7 @@ class _Ids:
 
     def of_pair(self, line: Line, pair: Pair) -> Pair:
         """The pair under its own id: a prompt may have many pairs."""
-        if pair.id:
-            return replace(pair, id=self._given(pair.id, line.where))
-        prompt_id = self._made(pair.messages)
-        return replace(pair, id=f"{prompt_id}-0-1", prompt_id=prompt_id)
+        return replace(pair, id=self._given(pair.id, line.where))
 
     def _given(self, name: str, where: str) -> str:
         if not self._take(name) and len(self.clashes) < SHOWN:
@@ -312,7 +358,7 @@ class _Ids:
         return name
 
     def _take(self, name: str) -> bool:
-        mark = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+        mark = int.from_bytes(_mark(name), "big")
         free = mark not in self.taken
         self.taken.add(mark)
         return free

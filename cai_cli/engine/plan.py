@@ -19,7 +19,7 @@ from cai_cli.config import Config
 from cai_cli.constitution import Constitution
 from cai_cli.engine import program, versions
 from cai_cli.engine.feed import Feed, alone, from_reader, from_version
-from cai_cli.engine.inputs import check_kind, group_by_prompt, read_pairs, read_prompts, read_rows
+from cai_cli.engine.inputs import Gathered, check_kind, group_by_prompt, read_pairs, read_prompts, read_rows
 from cai_cli.engine.versions import Version
 from cai_cli.errors import Exit, Fix
 from cai_cli.flow import Flow, Model
@@ -236,7 +236,12 @@ def _prompts(
     # paths are resolved already; a `dataset` folder is relative to the config
     folder = Path() if source.path else config.folder
     name = source.path or source.dataset or "the input"
-    return from_reader(lambda: alone(read(source, folder, config.seed)), config.shards.rows, limit, name, check=False)
+
+    def again() -> Iterable[Any]:
+        return read(source, folder, config.seed)
+
+    groups = Gathered(again) if read is read_pairs else (lambda: alone(again()))
+    return from_reader(groups, config.shards.rows, limit, name, check=False)
 
 
 def _source(config: Config, given: Path | None) -> PromptsSection:
@@ -264,9 +269,8 @@ def given_rows(step: Step, path: Path, config: Config, limit: int | None) -> Fee
 def pairs_feed(path: Path, config: Config, limit: int | None = None) -> Feed:
     """Pairs with votes, of a file. What the config says of prompts (columns, limit, shuffle) is not said of these."""
     source = PromptsSection(path=str(path), gold=config.prompts is not None and config.prompts.gold)
-    return from_reader(
-        lambda: group_by_prompt(read_pairs(source, Path(), config.seed)), config.shards.rows, limit, str(path), check=False
-    )
+    groups = Gathered(lambda: read_pairs(source, Path(), config.seed))
+    return from_reader(groups, config.shards.rows, limit, str(path), check=False)
 
 
 def _parent(output: Path, steps: Sequence[Step]) -> Version:

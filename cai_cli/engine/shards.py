@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,11 +22,11 @@ from cai_cli.chance import choose, unit
 from cai_cli.engine.disk import sync_folder, write_durably
 from cai_cli.engine.drive import Usage
 from cai_cli.engine.used import Used
-from cai_cli.errors import Fix
 from cai_cli.records import Rejected
 
 REJECTS = "_rejects.jsonl"
 _SPLITS = ("train", "test")
+_REPEAT = re.compile(r"([0-9a-f]{16})-[1-9]\d*")  # an id that was made of the content, of a prompt that came before
 _ENDING = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
 
 
@@ -84,16 +85,27 @@ class Layout:
 
     def split(self, prompt_id: str) -> str:
         """train or test: by the prompt's id alone, so every stage, run and export agrees."""
-        split = "test" if self.test and unit("split", prompt_id) < self.test else "train"
-        return f"{split}_{choose(self.halves, 'half', prompt_id)}" if self.halves else split
+        split = "test" if self.test and place(prompt_id) < self.test else "train"
+        return f"{split}_{choose(self.halves, 'half', content_id(prompt_id))}" if self.halves else split
 
     def file(self, split: str, shard: int) -> str:
         ending = ".parquet" if self.format == "parquet" else _ENDING[self.compression]
         return f"{split}-{shard:05d}-of-{self.shards:05d}{ending}"
 
 
+def content_id(prompt_id: str) -> str:
+    """A prompt's id without the ordinal of a repeat: the same words again, which must not be tested on where they are learned."""
+    match = _REPEAT.fullmatch(prompt_id)
+    return match[1] if match else prompt_id
+
+
+def place(prompt_id: str) -> float:
+    """Where a prompt lies in [0, 1): below the share of test prompts, it is one."""
+    return unit("split", content_id(prompt_id))
+
+
 def compress(data: bytes, how: str) -> bytes:
-    """The bytes as they go to disk; the same input gives the same output. Raises: Fix: zstandard is not installed"""
+    """The bytes as they go to disk; the same input gives the same output."""
     if how == "gzip":
         import gzip
 
@@ -102,10 +114,8 @@ def compress(data: bytes, how: str) -> bytes:
             file.write(data)
         return buffer.getvalue()
     if how == "zstd":
-        try:
-            import zstandard
-        except ImportError as error:
-            raise Fix("shards.compression: zstd needs a package that is not installed", "pip install zstandard") from error
+        import zstandard
+
         return zstandard.ZstdCompressor().compress(data)
     return data
 

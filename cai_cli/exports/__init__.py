@@ -10,7 +10,8 @@ Other packages add theirs by entry point, group cai.exports. An export module ha
 and it may have
 
     USES          what trains on it, as Use
-    OPTIONS       which of rounds, labels and mix it goes by
+    OPTIONS       which of rounds, labels, shape and mix it goes by
+    SHAPES        the rows it makes by --shape; SHAPE is the first of them
     GROUPED       True: convert takes all records of a prompt at once
     CONSTITUTION  True: it needs the principles by which its rows were made
     TEMPLATES     (name, stage) of the templates that it fills
@@ -24,7 +25,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, cast
 
@@ -34,6 +35,7 @@ from cai_cli.prompts import Template
 
 Rounds = Literal["last", "all", "initial"]
 Labels = Literal["soft", "hard", "bernoulli"]
+Shape = Literal["prompt", "messages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Use:
     split: str = "train"
     columns: tuple[str, ...] = ()  # it must be given these alone; empty: the rows as they are
     settings: str = ""  # what its config should say, as Python writes it; empty: nothing in particular
+    renamed: tuple[tuple[str, str], ...] = ()  # columns that it wants under another name: (ours, its)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,7 @@ class Asked:
 
     rounds: Rounds = "last"  # which texts of a revised sample are learned
     labels: Labels = "soft"  # what becomes of the probability that a label is right
+    shape: Shape = "prompt"  # a conversation as what is asked and what is answered, or in one list
     seed: int = 0  # the config's: what is drawn is drawn by it
     constitution: Constitution = BUILT_IN
     templates: Mapping[str, Template] = field(default_factory=dict)  # by stage
@@ -92,11 +96,26 @@ def find(name: str) -> Dialect:
     raise Fix(f"there is no export '{name}'", _meant(name))
 
 
+def rows_of(name: str, options: Mapping[str, Any]) -> type[Any]:
+    """The rows that an export makes under the options that a manifest keeps; before there were shapes, all were `messages`."""
+    dialect = find(name)
+    shapes: Mapping[str, type[Any]] = getattr(dialect, "SHAPES", {})
+    return shapes.get(options.get("shape", "messages"), dialect.SHAPE)
+
+
+def uses_of(name: str, options: Mapping[str, Any]) -> list[Use]:
+    """What trains on an export that was made with these options."""
+    uses: Sequence[Use] = getattr(find(name), "USES", ())
+    if options.get("shape") != "messages":
+        return list(uses)
+    return [replace(use, settings="assistant_only_loss=True") for use in uses]  # else it learns the user's turns, too
+
+
 def _meant(name: str) -> str:
     """The hint for a name that no export has; it may be that of a method, such as dpo."""
     trainers = {use.trainer: None for one in names() for use in getattr(find(one), "USES", ())}
     if trainer := next((one for one in trainers if name.lower() == one.lower().removesuffix("trainer")), ""):
         takes = [one for one in names() if any(use.trainer == trainer for use in getattr(find(one), "USES", ()))]
         return f"TRL's {trainer} takes: {', '.join(takes)}"
-    close = difflib.get_close_matches(name, names(), 1)
+    close = difflib.get_close_matches(name.lower(), names(), 1)
     return f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names())}"

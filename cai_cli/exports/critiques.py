@@ -13,14 +13,16 @@ from typing import Literal
 from cai_cli import prompts
 from cai_cli.constitution import Principle
 from cai_cli.exports import Asked, Left, Use
+from cai_cli.exports._labels import answer
 from cai_cli.exports._rounds import Step, answered, principles, steps
 from cai_cli.records import Chain, Critique, Turn
 
-VERSION = 1
+VERSION = 2
 READS = ("revise", "critique")
+OPTIONS = ("shape",)
 CONSTITUTION = True
 TEMPLATES = (("paper", "critique"), ("general", "revise"))
-USES = (Use(trainer="SFTTrainer", settings="assistant_only_loss=True"),)  # the question holds what is criticised
+USES = (Use(trainer="SFTTrainer"),)
 COUNTS = (("critiques", "task", "critique"), ("revisions", "task", "revision"))
 
 Task = Literal["critique", "revision"]
@@ -28,7 +30,22 @@ Task = Literal["critique", "revision"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """One question and its answer. The response under review stands in the question: it is no assistant turn to learn."""
+    """One question and its answer. The response under review stands in the question: it is nothing to learn."""
+
+    prompt: tuple[Turn, ...]  # one user turn, which asks
+    completion: tuple[Turn, ...]  # one assistant turn: the critique or the revision
+    task: str  # critique | revision
+    principles: tuple[str, ...]  # by name
+    severity: float | None  # that the critique gave, in [0, 1]; of a revision: the round's; null: nobody gave one
+    round: int  # from 1
+    id: str
+    prompt_id: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """The same in one list."""
 
     messages: tuple[Turn, ...]  # a user turn that asks, an assistant turn that is the critique or the revision
     task: str  # critique | revision
@@ -41,22 +58,35 @@ class Lesson:
 
 
 SHAPE = Lesson
+SHAPES = {"prompt": Lesson, "messages": Exchange}
 
 
-def convert(record: Chain, asked: Asked) -> Iterator[Lesson | Left]:
+def convert(record: Chain, asked: Asked) -> Iterator[Lesson | Exchange | Left]:
     """A lesson for every critique, and one for every revision that was taken.
 
-    Takes: Chain   Gives: Lessons
+    Takes: Chain   Gives: Lessons or Exchanges
     Leaves out: no_rounds (nothing was criticised), no_critique (revised without one), not_accepted, unchanged (revisions),
     unknown_principle
     """
     if not record.rounds:
         yield Left("no_rounds")
+    for one in _lessons(record, asked):
+        yield one if isinstance(one, Left) or asked.shape == "prompt" else _in_one_list(one)
+
+
+def _lessons(record: Chain, asked: Asked) -> Iterator[Lesson | Left]:
     for step in steps(record):
         for number, critique in enumerate(step.round.critiques):
             yield _critique(record, step, critique, number, asked)
         if step.round.revision:
             yield _revision(record, step, asked)
+
+
+def _in_one_list(one: Lesson) -> Exchange:
+    return Exchange(
+        messages=(*one.prompt, *one.completion), task=one.task, principles=one.principles, severity=one.severity,
+        round=one.round, id=one.id, prompt_id=one.prompt_id, kind=one.kind,
+    )  # fmt: skip
 
 
 def _critique(chain: Chain, step: Step, critique: Critique, number: int, asked: Asked) -> Lesson | Left:
@@ -108,7 +138,7 @@ def _lesson(
     *ordinal: str,
 ) -> Lesson:  # fmt: skip
     return Lesson(
-        messages=(Turn(role="user", content=question), Turn(role="assistant", content=reply)), task=task,
+        prompt=(Turn(role="user", content=question),), completion=answer(reply), task=task,
         principles=tuple(dict.fromkeys(one.name for one in held)), severity=severity, round=step.round.round,
         id="-".join([f"{chain.id}:{step.round.round}-{task}", *ordinal]), prompt_id=chain.prompt_id, kind=chain.kind,
     )  # fmt: skip

@@ -19,7 +19,8 @@ READS = ("revise",)
 CONSTITUTION = True
 HALVES = ("sft", "prefs")
 USES = (
-    Use(trainer="SFTTrainer", split="train_sft", columns=("messages",)),  # beside `prompt` it would not be read
+    # of prompt and completion it learns the completion alone, of messages every turn
+    Use(trainer="SFTTrainer", split="train_sft", columns=("prompt", "chosen"), renamed=(("chosen", "completion"),)),
     Use(trainer="DPOTrainer", split="train_prefs"),
     Use(trainer="RewardTrainer", split="train_prefs"),
 )
@@ -27,7 +28,11 @@ USES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revised:
-    """One revised response. `prompt`, `chosen` and `rejected` are turns, where the recipe repeats the prompt inside of both."""
+    """One revised response.
+
+    In the published sets `prompt` is a string and `chosen` and `rejected` repeat it as their first turns: a mixture that TRL must
+    take apart by comparing the two. Here `prompt` is turns, and each of the others is one assistant turn.
+    """
 
     init_prompt: str  # the last user turn
     init_response: str  # the first response

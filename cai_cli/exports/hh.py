@@ -1,4 +1,8 @@
-"""The form of hh-rlhf: the chosen and the rejected response, each as a whole transcript of Human and Assistant turns."""
+"""The form of hh-rlhf: the chosen and the rejected response, each as a whole transcript of Human and Assistant turns.
+
+For a reward model, and for what reads hh-rlhf. Not for DPO: where there is no column for the prompt, TRL takes for it what both
+texts begin with, the first words of two responses that begin alike among them; `preference` has that column.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from cai_cli.records import Preference, Turn
 VERSION = 1
 READS = ("debias",)
 OPTIONS = ("labels",)
-USES = (Use(trainer="DPOTrainer"), Use(trainer="RewardTrainer"))
+USES = (Use(trainer="RewardTrainer"),)
 COUNTS = (FLIPPED,)
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}

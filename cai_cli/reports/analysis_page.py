@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cai_cli.analyses import Analysis, Cell, Column, Number, Section
+from cai_cli.analyses._figures import decimals, ends, figure
+from cai_cli.analyses._result import Unit
 from cai_cli.reports import charts
 from cai_cli.visible import on_one_line
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 PROSE = 100  # columns; longer lines are hard to read
 CHART = 20  # columns of a bar or of whiskers
 GAP = 2
-LEAST = 0.001  # smaller ones are said to be
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,14 @@ class _Style:
     """How much of a table is shown. `fold`: columns that the one that folds keeps at least, where it needs as many."""
 
     charts: bool
-    intervals: str  # whole | half | none
+    intervals: str  # whole | half | key: of columns with whiskers only | none
     fold: int
 
 
 STYLES = (
     _Style(True, "whole", 40), _Style(False, "whole", 40), _Style(True, "whole", 24), _Style(False, "whole", 24),
-    _Style(True, "half", 24), _Style(False, "half", 24), _Style(False, "half", 12), _Style(False, "none", 12),
+    _Style(True, "half", 24), _Style(False, "half", 24), _Style(False, "half", 12), _Style(False, "key", 12),
+    _Style(False, "none", 12),
 )  # fmt: skip
 
 
@@ -45,12 +47,27 @@ def analysis_page(analysis: Analysis, source: str, out: Console) -> Iterator[Ren
         yield from _prose("- ", finding, width)
     for warning in analysis.warnings:
         yield from _prose("note: ", warning, width, "yellow")
+    if not analysis.sections and not analysis.findings:
+        yield from _prose("- ", "there is nothing to show", width)
+    signs: set[str] = set()
     for section in analysis.sections:
         yield Text()
         yield Text(on_one_line(section.title), "bold")
         if section.note:
             yield from _prose("", section.note, width, "dim")
-        yield _Drawn(section, _is_ascii(out)).fitted(width)
+        drawn = _Drawn(section, _is_ascii(out))
+        yield drawn.fitted(width)
+        signs |= drawn.signs
+    if signs:
+        yield Text()
+        yield from _prose("", _legend(signs, _is_ascii(out)), width, "dim")
+
+
+def _legend(signs: set[str], ascii_only: bool) -> str:
+    """What the signs in the tables mean."""
+    forms = [form for form, sign in (("(low to high)", "whole"), ("+-" if ascii_only else "±", "half")) if sign in signs]
+    chart = "; --o--: the same drawn, | or + at 0 or a half" if "whiskers" in signs else ""
+    return f"{' and '.join(forms)}: the 95% interval, by prompt{chart}." if forms else f"{chart.removeprefix('; ')}."
 
 
 def _is_ascii(out: Console) -> bool:
@@ -77,6 +94,7 @@ class _Drawn:
 
     def __init__(self, section: Section, ascii_only: bool) -> None:
         self.section, self.ascii_only = section, ascii_only
+        self.signs: set[str] = set()  # that the table, once it is fitted, holds
         self.numeric = {one.name for one in section.head if self._is_numeric(one)}
         words = [one.name for one in section.head if one.name not in self.numeric]
         self.fold = max(words, key=self._longest, default="")
@@ -92,6 +110,7 @@ class _Drawn:
         """The table in the fullest style that fits, the folding column taken back as far as it may be."""
         rows = self.section.rows
         for style in STYLES:
+            self.signs = set()
             cells = [self._cells(row, above, style) for above, row in zip((None, *rows), rows, strict=False)]
             if self._room(cells, width) >= min(self._needed(cells), style.fold):
                 return self._table(cells, width)
@@ -134,22 +153,34 @@ class _Drawn:
         found: dict[str, Text] = {}
         for one in self.section.head:
             repeats = one.once and above is not None and above.get(one.name) == row.get(one.name)
-            found[one.name] = Text("" if repeats else self._said(row.get(one.name), style))
+            found[one.name] = Text("" if repeats else self._said(one, row, style))
             if style.charts and (one.bar or one.whiskers) and one.name in self.numeric:
+                self.signs |= {"whiskers"} if one.whiskers else set()
                 found[one.name + "~"] = Text(self._chart(one, row), "cyan")
         return found
 
-    def _said(self, cell: Cell, style: _Style) -> str:
+    def _said(self, column: Column, row: Mapping[str, Cell], style: _Style) -> str:
+        cell = row.get(column.name)
         if cell is None:
             return "-"
         if isinstance(cell, str):
             return on_one_line(cell)
         if isinstance(cell, int):
             return f"{cell:,}"
+        digits = self._digits(column, row)
         if isinstance(cell, float):
-            return _figure(cell)
-        text = said(cell, style.intervals)
+            return figure(cell, digits)
+        intervals = ("whole" if column.whiskers else "none") if style.intervals == "key" else style.intervals
+        text = said(cell, intervals, digits)
+        self.signs |= {"half"} if "±" in text else {"whole"} if " to " in text else set()
         return text.replace("±", "+-") if self.ascii_only else text
+
+    def _digits(self, column: Column, row: Mapping[str, Cell]) -> int:
+        """Decimals of a cell: those of all that stand in its column with its unit. Counts have none, and decide nothing."""
+        cells = [one.get(column.name) for one in self.section.rows if self._on_one_scale(row, one)]
+        unit = _unit(row.get(column.name))
+        alike = [cell for cell in cells if not isinstance(cell, int) and _unit(cell) == unit]
+        return decimals((end for cell in alike for end in _ends(cell)), unit)
 
     def _chart(self, column: Column, row: Mapping[str, Cell]) -> str:
         value, low, high = _ends(row.get(column.name))
@@ -172,23 +203,24 @@ def _ends(cell: Cell) -> tuple[float | None, float | None, float | None]:
     return (float(cell), None, None) if isinstance(cell, (int, float)) else (None, None, None)
 
 
-def said(number: Number, intervals: str = "whole") -> str:
-    """A number with its interval: `61.2% (58.0 to 64.4)`, or half of it, `61.2% ±3.2`, or none."""
+def _unit(cell: Cell) -> Unit:
+    return cell.unit if isinstance(cell, Number) else ""
+
+
+def said(number: Number, intervals: str = "whole", digits: int | None = None) -> str:
+    """A number with its interval: `61.2% (58.0 to 64.4)`; in half style `61.2% ±3.2` where it is centred; or without.
+
+    Takes: whole, half or none; the decimals, by default those of the number itself
+    """
     if number.value is None:
         return "-"
-    figure: Callable[[float], str] = (lambda value: f"{100 * value:.1f}") if number.unit == "share" else _figure
-    value = figure(number.value) + ("%" if number.unit == "share" else "")
-    if number.low is None or number.high is None or intervals == "none":
-        return value
-    if intervals == "half":
-        return f"{value} ±{figure((number.high - number.low) / 2)}"
-    return f"{value} ({figure(number.low)} to {figure(number.high)})"
-
-
-def _figure(value: float) -> str:
-    """Three digits that say something, and never an exponent: 1,234  56.7  3.41  0.123"""
-    size = abs(value)
-    if 0 < size < LEAST:
-        return f"<{LEAST}" if value > 0 else f">-{LEAST}"
-    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
-    return f"{value:,.{digits}f}"
+    shown = decimals(ends(number), number.unit) if digits is None else digits
+    value, low, high = (None if end is None else 100 * end if number.unit == "share" else end for end in ends(number))
+    assert value is not None
+    text = figure(value, shown) + ("%" if number.unit == "share" else "")
+    if low is None or high is None or intervals == "none":
+        return text
+    # Half of an interval that is not centred would give wrong limits.
+    if intervals == "half" and abs((high - value) - (value - low)) < 10**-shown:
+        return f"{text} ±{figure((high - low) / 2, shown)}"
+    return f"{text} ({figure(low, shown)} to {figure(high, shown)})"

@@ -233,7 +233,7 @@ def _outcome(columns: Columns, p: Floats, decided: Bools, kept: Bools, seed: int
     wins = aggregate.mean_of_known(outcome.longer_wins(p, longer), 1)
     truth = aggregate.mean_of_known(outcome.longer_wins(np.where(np.abs(gold) == 1, (1 + gold) / 2, np.nan), longer), 1)
     usable = max(int(decided.sum()), 1)
-    accuracy = _mean(correct, kept, columns, seed)
+    accuracy = _mean(correct, kept, columns, seed, (0.0, 1.0))
     return {
         "accuracy": accuracy.value, "accuracy_ci": accuracy.ci,
         "accuracy_all": _mean(correct, decided, columns, seed).value,  # of the rows that settings filter, too
@@ -244,9 +244,9 @@ def _outcome(columns: Columns, p: Floats, decided: Bools, kept: Bools, seed: int
     }  # fmt: skip
 
 
-def _mean(values: Floats, chosen: Bools, columns: Columns, seed: int) -> Estimate:
+def _mean(values: Floats, chosen: Bools, columns: Columns, seed: int, bounds: tuple[float, float] | None = None) -> Estimate:
     rows = chosen & np.isfinite(values)
-    return mean(values[rows], columns.prompt[rows], seed)
+    return mean(values[rows], columns.prompt[rows], seed, bounds)
 
 
 def _seed(seed: int, *key: str) -> int:

@@ -92,9 +92,9 @@ def _of_orders(labeler: Labeler, facts: Facts) -> Iterator[str]:
         yield f"{who}: only {labeler.both_orders} pairs were answered in both orders"
     if labeler.both_orders and position.warning:
         yield f"{who}: {position.warning}"
-    if position.significant and position.value is not None and position.ci:
-        slot = "first" if position.value > 0 else "second"
-        b = f"b = {position.value:+.3f} (95% {position.ci[0]:+.3f} to {position.ci[1]:+.3f})"
+    if position.significant and position.value is not None:
+        slot, ci = "first" if position.value > 0 else "second", position.ci
+        b = f"b = {position.value:+.3f} ({f'95% {ci[0]:+.3f} to {ci[1]:+.3f}' if ci else 'the same in every pair'})"
         yield f"{who}: prefers the {slot} shown answer, {b}; {_what_was_done(labeler, facts)}"
 
 
@@ -134,4 +134,4 @@ def _about_labels(facts: Facts) -> Iterator[str]:
         kept = f"only {facts.after['kept_share']:.0%} of the pairs are kept"
         yield f"{kept}: ask more votes (label_pairs.votes: 2), or debias.ties: keep"
     if facts.usable and not facts.gold:
-        yield "nothing here is checked against people: cai audit sample CONFIG"
+        yield "nothing here is checked against people: bring pairs they judged (prompts.gold: true), then cai analyze agreement"

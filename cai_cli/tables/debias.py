@@ -17,7 +17,7 @@ from cai_cli.errors import Reject
 from cai_cli.records import Pair, Preference
 from cai_cli.settings import Section
 
-VERSION = 1  # raised when what it makes changes
+VERSION = 2  # raised when what it makes changes
 SHAPE = Preference
 READS = ("label-pairs",)
 
@@ -26,7 +26,7 @@ class Settings(Section):
     position: bool = True
     """Remove the measured position bias where a labeler was asked in one order only. Over both orders it cancels by itself."""
     length: Literal["auto", "off"] = "auto"
-    """auto: measure how labels move with length. Not corrected from labels alone, where bias and quality look the same."""
+    """auto: measure how labels move with length; off: do not. Nothing is corrected for it: here, bias looks like quality."""
     style: list[str] = Field(default_factory=list)
     """Style features to correct for. Not available yet: leave it empty."""
     probes: dict[str, Any] = Field(default_factory=dict)

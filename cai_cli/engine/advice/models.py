@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from cai_cli.engine.advice.look import Advice, Look, is_paid
 from cai_cli.flow import Model
-from cai_cli.prices import price_of, retires
+from cai_cli.prices import near_name, price_of, retires
 from cai_cli.validation import KeyPath
 
 SOON_DAYS = 60
@@ -94,6 +94,8 @@ def _of_model(look: Look, model: Model) -> Iterator[Advice]:
         capped = look.config.limits.budget_usd is not None
         why = "limits.budget_usd cannot be kept, so a run stops at once" if capped else "what a run costs cannot be told"
         write = "write price: {input: ..., output: ...}, dollars per million tokens; 0 for a server of your own"
+        meant = near_name(model)
+        write = f"did you mean '{meant}'? if not, {write}" if meant else write
         yield Advice(path=(*path[:-1], "price"), what=f"no price is known for '{model.name}'", why=why, write=write)
     sampled = [key for key in ("temperature", "top_p", "top_k") if key in model.params]
     if sampled and model.provider in ("anthropic", "bedrock", "vertex") and _NO_SAMPLING.search(model.name):

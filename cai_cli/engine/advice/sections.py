@@ -19,7 +19,7 @@ def advice(look: Look) -> Iterator[Advice]:
     if not look.config.sections:
         what, why = "there is no stage section, so there is nothing to run", ""
         yield Advice(path=(), what=what, why=why, write="add one, such as: generate: {samples: 2}")
-    for part in (_labels, _votes, _pairs, _debias, _rounds, _constitution, _split, _place):
+    for part in (_labels, _votes, _pairs, _debias, _rounds, _constitution, _split, _place, _audit):
         yield from part(look)
 
 
@@ -81,8 +81,7 @@ def _debias(look: Look) -> Iterator[Advice]:
     if settings.length == "off":
         why = "judges favour longer texts: corrected for it, win rates of 71 and 73% were 59 and 61% (Lee et al. 2023)"
         yield Advice(path=("debias", "length"), what="length is not even measured", why=why, write="write length: auto")
-    has_gold = look.config.prompts is not None and look.config.prompts.gold
-    if judged is not None and judged.pairs == "initial_vs_revised" and not has_gold:
+    if judged is not None and judged.pairs == "initial_vs_revised":
         what = "revisions are judged against first responses, and nothing corrects for length"
         why = "in 80 to 90% of the published chains the last revision is shorter: a judge that loves length favours the first"
         write = "compare samples (pairs: samples), or read the length effect in _bias.json before training"
@@ -120,6 +119,13 @@ def _split(look: Look) -> Iterator[Advice]:
     if trains and look.paid and look.config.split.test == 0:
         what, why = "no prompt is kept for testing", "what is trained on all of them cannot be tested on any"
         yield Advice(path=("split", "test"), what=what, why=why, write="write split: {test: 0.05}; it holds for every export")
+
+
+def _audit(look: Look) -> Iterator[Advice]:
+    if "audit" in look.config.model_fields_set:
+        what, why = "nothing reads it: `cai audit` is not in this version", ""
+        write = "take it out; to check labels against people's: prompts: {gold: true}, and cai analyze agreement CONFIG"
+        yield Advice(path=("audit",), what=what, why=why, write=write)
 
 
 def _place(look: Look) -> Iterator[Advice]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from cai_cli.engine.doctor.finding import Finding, fail, ok, warn
 from cai_cli.errors import Exit, Fatal, Retry
 from cai_cli.flow import Model
-from cai_cli.prices import price_of, retires
+from cai_cli.prices import near_name, price_of, retires
 from cai_cli.providers._answers import clean, json_of
 from cai_cli.validation import near
 
@@ -115,6 +115,7 @@ def _unpriced(model: Model) -> Iterator[Finding]:
     if price_of(model) is None:
         said = "nobody knows what it costs: a budget cannot be kept"
         hint = "set model.price: {input: ..., output: ...}, dollars per million tokens; 0 for a server of your own"
+        hint = f"did you mean '{meant}'? if not, {hint}" if (meant := near_name(model)) else hint
         yield warn(f"price {model.name}", said, hint)
 
 
