@@ -129,9 +129,9 @@ def _name(node: ast.expr) -> str:
     """What stands in a gap, in a word or two."""
     match node:
         case ast.Attribute(attr=attr):
-            return attr
+            return attr.lstrip("_")
         case ast.Name(id=name):
-            return name
+            return name.lstrip("_")
         case ast.Call(func=function):
             return _name(function)
         case ast.Subscript(value=value):

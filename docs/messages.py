@@ -5,12 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from catalogue import messages
-from mistakes import CASES, transcript
+from mistakes import CASES, PAGE, transcript
 
-PAGE = Path(__file__).parent / "messages.md"
 AT_ONCE = 2  # transcripts that are made at once
 
 HEAD = """\

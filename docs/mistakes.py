@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Case:
     env: Mapping[str, str] = field(default_factory=dict)
     server: tuple[str, ...] | None = None  # options of a simulated server; {url} and {port} in a config or command are its
     around: Callable[[Path], contextlib.AbstractContextManager[None]] | None = None
+    full: bool = False  # the output's disk has no room; where nobody may mount one, the page keeps what it says
 
 
 def _rows(*rows: Mapping[str, Any]) -> str:
@@ -169,6 +170,7 @@ CASES: tuple[tuple[str, tuple[Case, ...]], ...] = (
     ("On this machine", (
         Case(title="Another run holds the output", command="cai run c.yaml", around=_held),
         Case(title="The same from cron, which may skip", command="cai run c.yaml --if-locked skip", around=_held),
+        Case(title="A disk that is full", command="cai run c.yaml", full=True),
         Case(title="A port that is taken", command="cai simulate --port 8123", around=_taken),
         Case(title="A published file that was edited", command="cai verify c.yaml",
              before=("cai generate c.yaml -q",), around=_damaged),
@@ -195,6 +197,30 @@ CASES: tuple[tuple[str, tuple[Case, ...]], ...] = (
 )  # fmt: skip
 
 
+PAGE = Path(__file__).parent / "messages.md"
+FULL = [
+    "unshare",
+    "-rm",
+    "sh",
+    "-c",
+    'mkdir -p data && mount -t tmpfs -o size=64k cai data && head -c 1m /dev/zero 2>&- > data/x; exec "$@"',
+    "sh",
+]
+
+
+def _may_mount(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return subprocess.run([*FULL, "true"], cwd=folder, capture_output=True, timeout=20, check=False).returncode == 0
+    return False
+
+
+def _kept(case: Case) -> str:
+    """What the page says of a case by now."""
+    found = re.search(rf"^{re.escape(case.title)}:\n\n```console\n(.*?)```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert found, case.title
+    return found[1]
+
+
 def transcript(case: Case) -> str:
     """What a shell shows of a case: the command, what was said, and the exit code where it is not 0."""
     with tempfile.TemporaryDirectory(prefix="cai-mistakes-") as name, contextlib.ExitStack() as stack:
@@ -202,11 +228,13 @@ def transcript(case: Case) -> str:
         folder.mkdir()
         url = stack.enter_context(_server((*case.server, "--port", "0"))) if case.server is not None else ""
         _fill(folder, case, url)
+        if case.full and not _may_mount(folder):
+            return _kept(case)
         for command in case.before:
             _run(folder, command, case.env)
         if case.around is not None:
             stack.enter_context(case.around(folder))
-        said, code = _run(folder, case.command, case.env)
+        said, code = _run(folder, case.command, case.env, FULL if case.full else ())
         return _as_anywhere(f"$ {case.command}\n{said}", folder, url) + (f"(exit {code})\n" if code else "")
 
 
@@ -218,8 +246,8 @@ def _fill(folder: Path, case: Case, url: str) -> None:
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.replace("{url}", url).encode())
 
 
-def _run(folder: Path, command: str, env: Mapping[str, str]) -> tuple[str, int]:
-    words = [sys.executable, "-m", "cai_cli", *shlex.split(command)[1:]]
+def _run(folder: Path, command: str, env: Mapping[str, str], within: Sequence[str] = ()) -> tuple[str, int]:
+    words = [*within, sys.executable, "-m", "cai_cli", *shlex.split(command)[1:]]
     done = subprocess.run(words, cwd=folder, env=_environment(folder, env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=120, check=False)  # fmt: skip
     return done.stdout.decode(), done.returncode
@@ -250,7 +278,7 @@ _VARYING = (
     (r"process \d+ on \S+", "process 4711 on workstation"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", "2026-11-21 09:30"),
     (r"\b\d\d:\d\d:\d\d\b", "09:30:00"),
-    (r"[\d.]+ (kB|MB|GB|TB) free", "212 GB free"),
+    (r"\b[1-9][\d.]* (kB|MB|GB|TB) free", "212 GB free"),
     (r"\breq_\w+", "req_0042"),
 )
 

@@ -47,6 +47,7 @@ def _is_here(host: str) -> bool:
 sys.addaudithook(_refuse)
 
 # Which messages the tests reach, in this process and in those that it starts; workers of one run share the folder.
+GIVEN = "REACHED_DIR" in os.environ  # a folder of somebody's own stays
 os.environ.setdefault("REACHED_DIR", tempfile.mkdtemp(prefix="cai-tests-reached-"))
 REACHED = Path(os.environ["REACHED_DIR"])
 site.record(str(REACHED))
@@ -78,7 +79,7 @@ def _no_file_holds_the_canary(tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(HOME, ignore_errors=True)
-    if not hasattr(config, "workerinput"):
+    if not hasattr(config, "workerinput") and not GIVEN:
         shutil.rmtree(REACHED, ignore_errors=True)
 
 

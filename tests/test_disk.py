@@ -220,6 +220,21 @@ def test_a_run_on_a_full_disk_says_so_and_a_signal_stops_it(tmp_path: Path, disk
     assert re.search(r" [1-9]\d* in flight at the stop \(may be billed twice\); go on with: cai generate c\.yaml", stopped.last)
 
 
+@pytest.mark.skipif("tmpfs" not in DISKS, reason="nobody may mount here")
+@pytest.mark.parametrize("left", [0, 100, 200], ids=lambda kb: f"{kb} kB left")
+def test_a_disk_that_is_full_from_the_start_is_told_before_anything_is_asked(tmp_path: Path, left: int) -> None:
+    write_rows(tmp_path / "prompts.jsonl", questions(2))
+    write_config(tmp_path, output="disk/out")
+    (tmp_path / "disk").mkdir()
+    fill = f'mount -t tmpfs -o size=2000k cai disk && head -c {2000 - left}k /dev/zero > disk/ballast; exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", fill, "sh", sys.executable, "-m", "cai_cli", "run", "c.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, timeout=60)
+    assert done.returncode == Exit.DISK, done.stderr
+    error, hint = done.stderr.decode().splitlines()
+    assert re.fullmatch(r"error: the disk of disk/out/\.cai is full \(0 MB free\)", error)
+    assert "make room, then run the same command again" in hint
+
+
 @pytest.mark.parametrize("disk", DISKS)
 def test_a_run_goes_on_when_somebody_made_room(tmp_path: Path, disk: str) -> None:
     with begun(tmp_path, disk, "-q", "--json") as process:

@@ -211,7 +211,7 @@ def test_a_row_that_the_export_has_itself_is_not_mixed_in(tiny: Config, tmp_path
     one = export(tiny, "sft", tmp_path / "training", options=Options(mix=mix))
     assert (one.mixed[0].available, one.mixed[0].unusable["in_export"]) == (1, own.rows)
     write_rows(tmp_path / "h.jsonl", rows[:-1])
-    with pytest.raises(Fix, match="holds no row that can be learned: .* in_export") as caught:
+    with pytest.raises(Fix, match=r"holds no row that can be learned: .* in_export") as caught:
         export(tiny, "sft", tmp_path / "training", options=Options(mix=mix))
     assert caught.value.hint.startswith("name another")
 

@@ -237,7 +237,7 @@ def test_a_request_that_the_server_refused_is_told_with_its_reason(cai: Cai, ser
     write_config(tmp_path, model=at(server.url), limits={"max_reject_rate": 1})
     assert cai("run", "c.yaml", "-q")[0] == 0
     first, *_ = why(cai, "k2")["requests"]
-    assert (first["stage"], first["state"], first["reason"]) == ("generate", "refused", "http_400")
+    assert (first["stage"], first["state"], first["rejected"]) == ("generate", "refused", "http_400")
 
 
 # What a person sees

@@ -19,6 +19,7 @@ from cai_cli.errors import Exit, Fatal, Fix
 T = TypeVar("T")
 DISK_WAIT_S = 600.0  # how long a full disk is waited for before the run stops
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LEAST = 256_000  # bytes without which no run begins: an empty ledger and its log take nearly that
 
 _NETWORK = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "glusterfs", "beegfs",
@@ -144,6 +145,12 @@ def _fullness(place: str | Path) -> str:
     return f"the disk of {folder} is full ({free.f_bavail * free.f_frsize >> 20} MB free)"
 
 
+def is_full(folder: Path) -> bool:
+    """Whether not even a run's beginning has room there."""
+    free = os.statvfs(folder)
+    return free.f_bavail * free.f_frsize < LEAST
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -156,14 +163,18 @@ def sync_folder(path: Path) -> None:
 def probe(folder: Path, mode: int = 0o777, option: str = "-o") -> None:
     """Check, before anything is bought, that `folder` can be written, making it if need be.
 
-    Takes: `option`: what names the folder on the command line   Raises: Fix (exit 74)
+    Takes: `option`: what names the folder on the command line   Raises: Fix, or Fatal where the disk is full (exit 74)
     """
     try:
         folder.mkdir(mode, parents=True, exist_ok=True)
         trial = folder / f".probe-{os.getpid()}"
-        trial.write_bytes(b"")
-        trial.unlink()
+        try:
+            trial.write_bytes(bytes(LEAST))
+        finally:
+            trial.unlink(missing_ok=True)
     except OSError as error:
+        if error.errno in FULL:
+            raise disk_full(folder) from error
         hint = f"choose another folder with {option}, or mend its permissions"
         raise Fix(f"{folder} cannot be written: {error.strerror}", hint, Exit.DISK) from error
 

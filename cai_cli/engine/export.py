@@ -194,7 +194,8 @@ def _exported(config: Config, making: _Export, source: Version, folder: Path) ->
     if there := versions.find(folder, making.name, lineage.fingerprint):
         refuse_changed(folder / making.name / there.name, there, " again")
     found = is_published(folder, making.name, lineage)
-    found = found if found and found.manifest["rows"] else None  # once, versions without a row were published
+    # once, versions without a row were published; one that its card does not declare is declared again
+    found = found if found and found.manifest["rows"] and is_whole(folder, found) else None
     version = found or _write(config, making, lineage, feed, layout, folder)
     return Exported(
         name=making.name, version=version, rows=version.manifest["rows"], left=Counter(version.manifest["filtered"]), path=folder,

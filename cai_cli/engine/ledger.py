@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from cai_cli.engine.disk import Patience, disk_full, make_private, one_at_a_time, refuse_network_filesystem
+from cai_cli.engine.disk import Patience, disk_full, is_full, make_private, one_at_a_time, refuse_network_filesystem
 from cai_cli.errors import Exit, Fatal, Fix, Reject
 from cai_cli.flow import Outcome, Reply, Request
 
@@ -109,6 +109,8 @@ class Ledger:
                 self._prepare(reader)
                 return reader, self._connect()
         except (OSError, sqlite3.Error) as error:
+            if is_full(self.path.parent):
+                raise disk_full(self.path) from error
             code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
             hint = DAMAGED if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) else CLOSED
             raise Fix(f"the ledger {self.path} cannot be opened: {error}", hint, Exit.DISK) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cai_cli.config import Config
-from cai_cli.engine.disk import make_private
+from cai_cli.engine.disk import FULL, disk_full, make_private
 from cai_cli.engine.versions import fingerprint
 from cai_cli.errors import Exit, Fatal
 from cai_cli.visible import on_one_line
@@ -54,12 +54,21 @@ def locked(path: Path, if_locked: IfLocked, command: str) -> Iterator[None]:
             sys.stderr.write(f"cai: waiting for {on_one_line(_holder(path))}\n")
             sys.stderr.flush()
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        file.truncate()
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": command}, file)
-        file.flush()
+        _sign(file.fileno(), path, command)
         yield
+
+
+def _sign(descriptor: int, path: Path, command: str) -> None:
+    """Write down who holds the lock. Raises: Fatal: the disk is full"""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        os.ftruncate(descriptor, 0)
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": command}
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise disk_full(path) from error
 
 
 def held_by(config: Config) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from cai_cli.engine import card, provenance, versions
+from cai_cli.engine import card, card_upkeep, provenance, versions
 from cai_cli.engine.feed import Feed
 from cai_cli.engine.shards import Layout, Staging, Tally, described
 from cai_cli.engine.versions import MANIFEST, MANIFEST_SCHEMA, Version, fingerprint
@@ -84,6 +84,7 @@ def make_latest(output: Path, title: str, shapes: Mapping[str, type[Any]], fresh
     found = {name: fresh if name == stage else versions.latest(output, name) for name in shapes}
     newest = {name: version for name, version in found.items() if version is not None}
     card.update_card(output, title, newest, {name: features(shapes[name]) for name in newest})
+    card_upkeep.restore(output / stage, features(shapes[stage]))
     versions.point_latest(fresh)
 
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from cai_cli.config import Config
 from cai_cli.engine import disk, tables, versions
 from cai_cli.engine.budget import Spent
+from cai_cli.engine.card_upkeep import is_whole
 from cai_cli.engine.feed import Feed, from_version, spool
 from cai_cli.engine.files import STDIN
 from cai_cli.engine.lock import IfLocked, lock_files, locked
@@ -198,10 +199,10 @@ class VersionRun(Run):
         self._prune()
 
     def _come_back(self, found: Mapping[str, Version]) -> None:
-        """Let `latest` name versions that were there already: the config is what it was, or a run was killed just before."""
+        """Let `latest` and cards name versions that were there already: the config is what it was, or a run was killed."""
         for name, version in found.items():
             newest = versions.latest(self.config.output_path, name)
-            if newest is None or newest.path != version.path:
+            if newest is None or newest.path != version.path or not is_whole(self.config.output_path, version):
                 make_latest(self.config.output_path, self.config.name, shapes(), version)
 
     def _published(self) -> dict[str, Version]:
