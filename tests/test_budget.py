@@ -177,6 +177,41 @@ def test_a_run_that_dies_leaves_no_more_set_aside_than_was_in_flight(tmp_path: P
         assert ledger.spent() == pytest.approx((0.3, 2.0))
 
 
+def test_with_many_in_flight_a_quarter_more_is_set_aside_at_most_and_all_of_it_comes_back(tmp_path: Path) -> None:
+    async def some_in_flight(ledger: Ledger) -> None:
+        budget = Budget(ledger, 1000.0)
+        await asyncio.gather(*(budget.reserve(1.0) for _ in range(40)))
+        for _ in range(60):
+            await ledger.charge(0.3)
+            budget.settle(1.0, 0.3)
+            await budget.reserve(1.0)
+            await ledger.confirm_failures()
+            assert 40.0 <= ledger.spent()[1] + 1e-6 <= 50.0 + 1e-3
+        for _ in range(40):
+            await ledger.charge(0.3)
+            budget.settle(1.0, 0.3)
+        budget.close()
+        await ledger.confirm_failures()
+
+    with opened(tmp_path / "ledger.sqlite", "run-1") as ledger:
+        asyncio.run(some_in_flight(ledger))
+        assert ledger.spent() == pytest.approx((30.0, 0.0))
+
+
+def test_what_is_set_aside_ahead_is_given_up_before_a_request_is_refused(tmp_path: Path) -> None:
+    async def to_the_last(ledger: Ledger) -> int:
+        budget = Budget(ledger, 20.5)
+        await asyncio.gather(*(budget.reserve(1.0) for _ in range(16)))
+        await asyncio.sleep(0.2)  # four more are set aside
+        for _ in range(4):
+            assert await budget.take(1.0) is None
+        return int((await budget.take(1.0)) is not None)
+
+    with opened(tmp_path / "ledger.sqlite", "run-1") as ledger:
+        assert asyncio.run(to_the_last(ledger)) == 1
+        assert ledger.spent() == pytest.approx((0.0, 20.0))
+
+
 def test_giving_up_says_how_to_go_on(tmp_path: Path) -> None:
     said = r"\$1\.00 does not cover the next request: \$0\.00 is spent or set aside, it may cost \$1\.50"
     with opened(tmp_path / "ledger.sqlite", "run-1") as ledger, pytest.raises(Fatal, match=said) as caught:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,8 +43,6 @@ def bash(folder: Path, *words: str) -> list[str]:
 
 
 def ask(folder: Path, **protocol: str) -> list[str]:
-    import subprocess
-
     done = subprocess.run(
         [sys.executable, "-m", "cai_cli"], cwd=folder, env=environment(folder, **protocol), capture_output=True, check=False
     )
@@ -143,3 +146,92 @@ def test_what_belongs_to_the_package() -> None:
     assert ("general", "shipped") in _complete.constitutions("ge")
     assert ("general", "revise") in _complete.templates("gen") or ("general", "score") in _complete.templates("gen")
     assert all(word.startswith("p") for word, _ in _complete.providers("p"))
+
+
+# Words that bash breaks
+
+
+def broken(folder: Path, *pieces: str) -> list[str]:
+    """What bash is given for the last of the pieces that it makes of a line, as the shipped function asks."""
+    return ask(folder, COMP_WORDS="\n".join(["cai", *pieces]), COMP_CWORD=str(len(pieces)), _CAI_COMPLETE="complete_bash")
+
+
+COLONS = [{"prompt": f"How do I mend kite {n}?", "id": f"q:{n}"} for n in range(12)] + [{"prompt": "Kites?", "id": "-rf"}]
+
+
+@pytest.fixture(scope="module")
+def colons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("colons")
+    write_rows(folder / "prompts.jsonl", COLONS)
+    write_config(folder, critique=None, revise=None, label_pairs=None, debias=None, generate={"samples": 1})
+    start(folder, "run", "c.yaml", "-q").communicate()
+    return folder
+
+
+def test_words_that_bash_breaks_are_whole_again(colons: Path) -> None:
+    assert broken(colons, "show", "c.yaml", "q", ":", "1") == ["1-0", "10-0", "11-0"]
+    assert "0-0" in broken(colons, "show", "c.yaml", "q", ":")
+    assert broken(colons, "show", "c.yaml", '"q:1') == ["q:1-0", "q:10-0", "q:11-0"]
+    assert broken(colons, "show", "c.yaml", "--stage", "=", "re") == ["revise"]
+    assert set(broken(colons, "show", "c.yaml", "--stage", "=")) == set(stage_names())
+    assert broken(colons, "show", "c.yaml", "q:1-0", "--stage", "=", "generate", "--version", "v")
+    assert broken(colons, "diff", "c.yaml", "--stage", "=", "generate", "l") == ["latest"]
+
+
+def test_ids_that_look_like_options_are_offered_behind_dashes_only(colons: Path) -> None:
+    assert all(not one.startswith("-") for one in bash(colons, "show", "c.yaml", ""))
+    assert bash(colons, "show", "c.yaml", "--", "-r") == ["-rf-0"]
+    line = [sys.executable, "-m", "cai_cli", "show", "c.yaml", "-rf-0"]
+    said = subprocess.run(line, cwd=colons, env=environment(colons), capture_output=True, check=False).stderr.decode()
+    assert "hint: an ID that begins with - stands behind --: cai show c.yaml -- -rf-0\n" in said
+
+
+def test_constitutions_topics_modes_and_columns(made: Path) -> None:
+    assert bash(made, "constitution", "check", "gen") == ["general"]
+    assert bash(made, "constitution", "diff", "general", "saf") == ["safety"]
+    assert bash(made, "help", "ex") == ["exit-codes", "expand", "export"]
+    assert bash(made, "help", "rows", "lab") == ["label-pairs"]
+    assert bash(made, "help", "config", "deb") == ["debias"]
+    assert bash(made, "run", "c.yaml", "--mode", "") == ["live"]
+    assert bash(made, "run", "c.yaml", "--engine", "") == ["local"]
+    assert bash(made, "diff", "c.yaml", "lat") == ["latest"]
+    assert bash(made, "diff", "c.yaml", "k07")
+    assert "kind" in bash(made, "analyze", "preferences", "c.yaml", "--by", "k")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("typed", "becomes"),
+    [("cai show c.yaml q:10", "cai show c.yaml q:10-0"), ("cai show c.yaml --stage=rev", "cai show c.yaml --stage=revise"),
+     ("cai show c.yaml 'q:11", "cai show c.yaml 'q:11-0'"), ("cai help exit", "cai help exit-codes"),
+     ("cai constitution check gen", "cai constitution check general")],
+)  # fmt: skip
+def test_in_a_real_bash(colons: Path, typed: str, becomes: str) -> None:
+    (colons / "bin").mkdir(exist_ok=True)
+    program = colons / "bin" / "cai"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cai_cli "$@"\n')
+    program.chmod(0o755)
+    (colons / "line").unlink(missing_ok=True)
+    source = subprocess.run([program], cwd=colons, env=environment(colons, _CAI_COMPLETE="source_bash"), capture_output=True,
+                            check=True)  # fmt: skip
+    show = """bind -x '"\\C-g": printf "%s" "$READLINE_LINE" > part; mv part line'"""
+    (colons / "rc").write_text(f"PATH={colons}/bin:$PATH\n{source.stdout.decode()}\n{show}\n")
+    assert line_after(colons, f"{typed}\t\x07").strip() == becomes
+
+
+def line_after(folder: Path, keys: str) -> str:
+    """What stands on the command line of an interactive bash after these keys, the last of which writes it to a file."""
+    master, slave = pty.openpty()
+    command = ["bash", "--noprofile", "--rcfile", "rc", "-i"]
+    env = environment(folder, TERM="dumb")
+    shell = subprocess.Popen(command, cwd=folder, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    os.close(slave)
+    os.write(master, keys.encode())
+    until = time.monotonic() + 20
+    while not (folder / "line").exists() and time.monotonic() < until:
+        if select.select([master], [], [], 0.05)[0]:
+            os.read(master, 65536)  # what it echoes, so that it can go on
+    shell.kill()
+    shell.wait()
+    os.close(master)
+    return (folder / "line").read_text()

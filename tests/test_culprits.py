@@ -48,7 +48,7 @@ def again(request: Request, times: int, max_tokens: int | None = None) -> Again:
 
 
 def batch(*questions: Again, at: float = 1.0) -> Batch:
-    return Batch(at=at, command="cai retry", questions=questions)
+    return Batch(at=at, command="cai retry", questions=questions, origins={"score": "o"})
 
 
 def test_of_several_questions_only_the_one_that_was_refused() -> None:
@@ -174,3 +174,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, document: bytes) ->
     with pytest.raises(Fix, match=r"retries\.json") as caught:
         Retries.of(tmp_path)
     assert caught.value.hint
+
+
+def test_another_config_has_nothing_of_what_was_retried() -> None:
+    one, other = question("a"), question("a", stage="critique")
+    both = Batch(at=1.0, command="", questions=(again(one, 1), again(other, 1)), origins={"score": "x", "critique": "y"})
+    assert both.within({"score": "x", "critique": "y"}) == both
+    assert both.within({"score": "x", "critique": "z"}).questions == (again(one, 1),)
+    assert both.within({}).questions == ()

@@ -1,7 +1,8 @@
-"""Another package's provider, stage and export, taken from docs/extending.md, installed and run; what docs/providers.md says."""
+"""Another package's provider, stage, export, analysis, taken from docs/extending.md, installed and run; what docs/providers.md says."""
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -43,7 +44,7 @@ def run(folder: Path, *arguments: object) -> Done:
 
 def test_the_page_holds_a_package_with_one_of_each() -> None:
     files = dict(FILE.findall(PAGE.read_text("utf-8")))
-    assert files.keys() == {"pyproject.toml", "cai_parrot.py", "cai_shorten.py", "cai_alpaca.py", "c.yaml"}
+    assert files.keys() == {"pyproject.toml", "cai_parrot.py", "cai_shorten.py", "cai_alpaca.py", "cai_questions.py", "c.yaml"}
 
 
 def test_a_config_names_them_like_any_other(folder: Path) -> None:
@@ -72,6 +73,14 @@ def test_an_export_of_the_package_is_like_any_other(folder: Path) -> None:
     assert done.code == 0, done.err
     rows = rows_of(folder / "out" / "export" / "alpaca" / "latest")
     assert [(row["instruction"], row["output"]) for row in rows] == list(zip(QUESTIONS, [QUESTIONS[0], SHORTER], strict=True))
+
+
+def test_an_analysis_of_the_package_is_like_any_other(folder: Path) -> None:
+    assert run(folder, "run", "c.yaml", "-q").code == 0
+    done = run(folder, "analyze", "questions", "c.yaml", "--json")
+    assert done.code == 0, done.err
+    (found,) = json.loads(done.out)["sections"]["questions"]["rows"]
+    assert (found["rows"], found["asks"]["value"]) == (2, 0.5)
 
 
 def test_asked_again_nothing_is_bought_again(folder: Path) -> None:

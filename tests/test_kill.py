@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -199,3 +200,25 @@ def test_a_stopped_stream_is_replayed_from_the_ledger(server: Server, folder: Pa
     assert server.stats()["repeated_ok"] == 0
     assert cai(folder, "generate", "c.yaml").code == 0
     assert len(rows_of(folder / "out/generate/latest")) == 2 * PROMPTS
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_kill_costs_no_more_of_the_budget_than_what_was_in_flight(server: Server, tmp_path: Path, seed: int) -> None:
+    """Also where 429s have cut the slots, and most flows wait for one."""
+    folder, moments, most_usd = prepare(tmp_path, server.url), random.Random(seed), 0.5
+    config = json.loads((folder / "c.yaml").read_text())
+    price = {"input": 0.0, "output": 500.0}  # so that every request may cost the same
+    config["model"] |= {"price": price, "max_tokens": 1000}
+    (folder / "c.yaml").write_text(json.dumps(config))
+    server.reset(latency_ms=45, rate=20)
+    unsettled = 0.0
+    for _ in range(3):
+        before = server.stats()["total"]
+        process = begin(folder, "--budget-usd", "1000")
+        until(process, lambda before=before: bool(server.stats()["total"] >= before + 3 * IN_FLIGHT))  # type: ignore[misc]
+        time.sleep(moments.uniform(0.2, 0.6))
+        process.kill()
+        finish(process)
+        now = json.loads(cai(folder, "status", "c.yaml", "--json").out)["ledger"]["dollars_unsettled"]
+        assert now - unsettled <= (IN_FLIGHT // 2) * most_usd, "half of the slots were left, at most, and most flows waited"
+        unsettled = now

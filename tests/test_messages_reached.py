@@ -215,7 +215,7 @@ def test_a_provider_that_nobody_installed_is_named_with_those_there_are() -> Non
 
 
 def test_a_world_that_is_no_mapping_is_refused() -> None:
-    with pytest.raises(Fix, match="must be a mapping of settings, not 0.1") as caught:
+    with pytest.raises(Fix, match=r"must be a mapping of settings, not 0\.1") as caught:
         connect(Model(provider="simulated", name="m", params={"world": 0.1}))
     assert "such as world:" in caught.value.hint
 

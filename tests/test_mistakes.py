@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -266,12 +267,15 @@ def test_a_changed_version_is_mended_by_what_is_advised(cai: Cai, made: Path) ->
         ("critique", "c.yaml", "--set", "critique.principles=2", "-i", "out/generate/latest"),
     ):
         assert cai(*args)[0] == 65
-    _, _, err = cai("show", "c.yaml", "--stage", "generate")
-    assert f"hint: delete {version}, then run" in err
-    (version / "_manifest.json").write_text("")
-    _, _, err = cai("show", "c.yaml", "--stage", "generate")
-    assert "hint: delete that version's folder, then run the same command again" in err
-    assert "cai verify" not in err
+    for damage in (lambda: None, lambda: (version / "_manifest.json").write_text("")):
+        damage()
+        _, _, err = cai("show", "c.yaml", "--stage", "generate")
+        assert "hint: `cai verify CONFIG` says what is damaged, and what brings it back" in err
+        said = json.loads(cai("verify", "c.yaml", "--json")[1])
+        assert ([Path(path).name for path in said["remove"]], said["run"]) == ([version.name], ["cai run c.yaml"])
+    shutil.rmtree(said["remove"][0])
+    assert cai("run", "c.yaml", "-q")[0] == 0
+    assert cai("show", "c.yaml", "--stage", "generate")[0] == 0
 
 
 def test_a_waiting_run_says_whom_it_waits_for(tmp_path: Path) -> None:

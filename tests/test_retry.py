@@ -333,3 +333,178 @@ def test_a_run_that_was_limited_is_retried_as_it_was(cai: Run, tmp_path: Path) -
     assert done.code == 0, done.err
     assert manifests(tmp_path / "out")["critique"]["prompts"] == 12
     assert "nothing new" in cai(tmp_path, "run", "c.yaml", "--limit", 12).last
+
+
+# What a stopped retry leaves
+
+
+def test_killed_before_the_table_the_same_command_ends_it_and_buys_nothing(cai: Run, folder: Path, tmp_path: Path) -> None:
+    command = ("retry", "c.yaml", "--only", "no_severity")
+    assert cai(folder, *command).code == 0
+    killed = Path(shutil.copytree(folder, tmp_path / "killed", symlinks=True))
+    table = killed / "out/debias"
+    first, second = sorted(table.glob("v000*"))
+    shutil.rmtree(second)
+    (table / "latest").unlink()
+    (table / "latest").symlink_to(first.name)
+    paid = bought(killed)
+    assert cai(killed, *command).code == 0
+    assert bought(killed) == paid
+    assert published(killed / "out") == published(folder / "out")
+
+
+@pytest.mark.parametrize("first", [("retry", "c.yaml", "--only", "no_severity"), ("run", "c.yaml")])
+def test_killed_when_all_was_published_it_is_not_begun_again(cai: Run, folder: Path, first: tuple[str, ...]) -> None:
+    """The file of retries as a kill leaves it right before the end is written down."""
+    command = ("retry", "c.yaml", "--only", "no_severity")
+    assert cai(folder, *command).code == 0
+    there, paid, file = published(folder / "out"), bought(folder), folder / "out/.cai/retries.json"
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b'"ended": true', b'"ended": false'))
+    done = cai(folder, *first)
+    assert (done.code, "nothing new" in done.last) == (0, True), done.err
+    assert (published(folder / "out"), bought(folder), file.read_bytes()) == (there, paid, whole)
+
+
+def test_a_look_tells_what_is_begun_and_what_is_left(cai: Run, folder: Path, tmp_path: Path) -> None:
+    begun = Path(shutil.copytree(folder, tmp_path / "begun", symlinks=True))
+    done = cai(folder, "retry", "c.yaml", "--only", "no_severity", "--json")
+    shutil.copy(folder / "out/.cai/retries.json", begun / "out/.cai/retries.json")
+    for more in ((), ("--only", "no_severity", "--dry-run"), ("--only", "empty", "--dry-run")):
+        looked = cai(begun, "retry", "c.yaml", *more, "--json")
+        (one,) = [one for one in json.loads(looked.out)["retry"] if one["reason"] == "no_severity"]
+        assert (one["begun"], one["cannot"]) == (one["rows"], 0)
+        assert one["calls"] == pytest.approx(done.asked, rel=0.35)
+        assert "retry --only no_severity" in looked.err.replace("retry c.yaml", "retry"), looked.err
+    shutil.copy(folder / "out/.cai/ledger.sqlite", begun / "out/.cai/ledger.sqlite")
+    (one,) = [one for one in json.loads(cai(begun, "retry", "c.yaml", "--json").out)["retry"] if one["reason"] == "no_severity"]
+    assert (one["begun"], one["calls"]) == (one["rows"], 0), "all of it was answered before the stop"
+
+
+# Others that share the output, and more rows
+
+
+def test_another_config_of_the_output_keeps_its_versions(cai: Run, folder: Path) -> None:
+    assert cai(folder, "run", "c.yaml", "--seed", 8).code == 0
+    assert cai(folder, "run", "c.yaml").code == 0
+    assert cai(folder, "retry", "c.yaml", "--only", "empty,no_severity").code == 0
+    there = cai(folder, "run", "c.yaml", "--seed", 8)
+    assert "nothing new" in there.last
+    again = cai(folder, "retry", "c.yaml", "--seed", 8, "--only", "empty", "--json")
+    assert again.code == 0
+    assert json.loads(again.out)["retried"]["rows"] > 0
+    assert "nothing new" in cai(folder, "run", "c.yaml").last, "nor does its retry touch the first"
+
+
+def test_more_input_keeps_what_was_mended(cai: Run, folder: Path) -> None:
+    assert cai(folder, "retry", "c.yaml", "--only", "no_severity").code == 0
+    before = {row["id"]: row for row in rows_of(folder / "out/critique/latest")}
+    with (folder / "prompts.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "one-more", "prompt": "How do I mend a clock?"}) + "\n")
+    assert cai(folder, "run", "c.yaml").code == 0
+    after = {row["id"]: row for row in rows_of(folder / "out/critique/latest")}
+    assert {one: after.get(one) for one in before} == before
+
+
+# What is said
+
+
+def test_a_limit_goes_on_to_rows_that_were_not_retried_yet(cai: Run, server: Server, tmp_path: Path) -> None:
+    prepare(tmp_path, model=at(server.url), generate={"samples": 1}, critique=None, revise=None, label_pairs=None, debias=None)
+    server.reset(**CALM | {"fail": ["refusal~kite"]})
+    assert cai(tmp_path, "run", "c.yaml").code == 0
+    for _ in range(3):
+        assert cai(tmp_path, "retry", "c.yaml", "--only", "refused", "--limit", 2).code == 0
+    batches = json.loads((tmp_path / "out/.cai/retries.json").read_bytes())["batches"]
+    first, second, third = ({one["id"] for one in batch["questions"]} for batch in batches)
+    assert (len(first), len(second), first & second) == (2, 2, set())
+    assert third == first, "all four were retried as often: from the front again"
+
+
+def test_hints_have_the_flags_that_were_typed(cai: Run, folder: Path) -> None:
+    flags = ("-i", "prompts.jsonl", "-o", "other", "--set", "generate.samples=1", "--seed", "9")
+    line = " ".join(("c.yaml", *flags))
+    assert cai(folder, "retry", "c.yaml", *flags).last.endswith(f"cai run {line}")
+    assert cai(folder, "run", "c.yaml", *flags).code == 0
+    assert f"cai retry {line} --only " in cai(folder, "retry", "c.yaml", *flags).last
+    assert cai(folder, "retry", "c.yaml", *flags, "--only", ",").last.endswith(f"cai retry {line}")
+
+
+def test_a_stage_behind_another_is_retried_where_it_is_named(cai: Run, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    for stage in ("generate", "critique"):
+        assert cai(tmp_path, stage, "c.yaml").code == 0
+    failed = rejected(tmp_path, "critique", "empty")
+    assert failed
+    assert rejected(tmp_path, "generate", "empty")
+    looked = cai(tmp_path, "retry", "c.yaml", "--json")
+    assert {"generate", "critique"} == {one["stage"] for one in json.loads(looked.out)["retry"]}
+    assert "stages made one by one: generate, critique" in looked.err
+    done = json.loads(cai(tmp_path, "retry", "c.yaml", "--only", "empty", "--stage", "critique", "--json").out)["retried"]
+    assert (done["stages"], done["rows"]) == (["critique"], len(failed))
+    assert "there are generate, critique" in cai(tmp_path, "retry", "c.yaml", "--only", "empty", "--stage", "critic").last
+
+
+def test_what_a_run_made_goes_on_with_a_run(cai: Run, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    assert cai(tmp_path, "run", "c.yaml").code == 0
+    done = cai(tmp_path, "retry", "c.yaml", "--set", "revise.rounds=3", "--only", "empty", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["retried"]["stages"] == ["generate"]
+    rest = "critique, revise, label-pairs and debias rest on older rows now"
+    assert done.last == f"cai: {rest}; go on with: cai run c.yaml --set revise.rounds=3"
+
+
+def test_where_every_row_fails_again_it_says_that_rows_are_the_same(cai: Run, server: Server, tmp_path: Path) -> None:
+    prepare(tmp_path, model=at(server.url), generate={"samples": 1}, critique=None, revise=None, label_pairs=None, debias=None)
+    server.reset(**CALM | {"fail": ["refusal~kite"]})
+    assert cai(tmp_path, "run", "c.yaml").code == 0
+    before = rows_of(tmp_path / "out/generate/latest")
+    done = cai(tmp_path, "retry", "c.yaml", "--only", "refused", "--json")
+    assert "hold the same rows" in done.last
+    assert json.loads(done.out)["retried"]["changed"] is False
+    assert rows_of(tmp_path / "out/generate/latest") == before
+    server.reset(**CALM)
+    assert "the same rows" not in cai(tmp_path, "retry", "c.yaml", "--only", "refused").err
+
+
+def test_rows_of_several_stages_are_counted_once_each(cai: Run, server: Server, tmp_path: Path) -> None:
+    prepare(tmp_path, model=at(server.url))
+    server.reset(**CALM | {"fail": ["truncate:3~violin"]})
+    assert cai(tmp_path, "run", "c.yaml").code == 0
+    listed = json.loads(cai(tmp_path, "retry", "c.yaml", "--json").out)["retry"]
+    reasons = {one["reason"] for one in listed if one["rows"] > one["cannot"]}
+    places = [
+        {row["id"] for row in rows_of(tmp_path / "out/generate/latest") if row["truncated"]},
+        rejected(tmp_path, "critique"),
+    ]
+    assert places[0] & places[1], "rows that failed in both"
+    told = json.loads(cai(tmp_path, "retry", "c.yaml", "--only", ",".join(reasons), "--json").out)["retried"]
+    assert sum(told["again"].values()) == told["rows"]
+    assert told["mended"] == 0
+
+
+def test_without_its_ledger_it_says_that_it_is_gone(cai: Run, folder: Path) -> None:
+    for path in (folder / "out/.cai").glob("ledger.sqlite*"):
+        path.unlink()
+    for more in ((), ("--only", "empty")):
+        done = cai(folder, "retry", "c.yaml", *more)
+        assert (done.code, "ledger.sqlite is gone" in done.err) == (65, True), done.err
+        assert "cai run c.yaml" in done.last
+
+
+def test_without_a_file_of_rows_it_points_to_verify(cai: Run, folder: Path) -> None:
+    next((folder / "out/generate/latest/").glob("*-of-*")).unlink()
+    done = cai(folder, "retry", "c.yaml", "-o", "out")
+    assert (done.code, done.last.endswith("cai verify c.yaml -o out")) == (65, True), done.err
+
+
+def test_a_stream_has_nothing_to_retry(cai: Run, folder: Path) -> None:
+    done = cai(folder, "retry", "c.yaml", "-o", "-", "--only", "empty")
+    assert (done.code, "leave -o out: cai retry c.yaml" in done.last) == (2, True), done.err
+
+
+@pytest.mark.parametrize("verb", ["retry", "diff"])
+def test_alone_it_prints_its_help(cai: Run, tmp_path: Path, verb: str) -> None:
+    done = cai(tmp_path, verb)
+    assert f"Usage: cai {verb} " in done.out + done.err

@@ -293,3 +293,30 @@ def test_partial_beside_a_run_that_is_writing_is_never_an_error(cai: Cai, tmp_pa
     shown = [(one["stage"], one["row"]) for look in seen for one in look if one["stage"] != "debias"]
     assert shown
     assert all(made[stage, row["id"]] == row for stage, row in shown)
+
+
+def test_near_misses_of_kinds_and_versions_and_what_an_offset_passes(cai: Cai, folder: Path) -> None:
+    kind = rows(folder, "revise")[0]["kind"]
+    code, _, err = cai("show", "c.yaml", "--kind", f"{kind}l")
+    assert (code, f"hint: did you mean '{kind}'?" in err) == (0, True)
+    code, out, err = cai("show", "c.yaml", "--offset", 50, "k1")
+    assert (code, out) == (0, "")
+    assert "of 'k1'; --offset 50 passes over all of them" in err
+    for number in range(3, 38):
+        (folder / f"out/generate/v{number:04d}-0000000a").mkdir()
+        shutil.copy((folder / "out/generate/latest/_manifest.json"), folder / f"out/generate/v{number:04d}-0000000a")
+    _, _, err = cai("show", "c.yaml", "--version", 99)
+    assert "hint: there are: v0033, v0034, v0035, v0036, v0037 and 32 more\n" in err
+
+
+def test_input_that_could_not_be_used_is_of_the_first_stage_everywhere(cai: Cai, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Kites?"}\n{"prompt": 5}\n')
+    write_config(tmp_path, limits={"max_reject_rate": 1.0})
+    assert cai("run", "c.yaml", "-q")[0] == 0
+    (row,) = found(cai, "--rejects", "--where", "stage = generate")["rows"]
+    assert (row["stage"], row["row"]["stage"]) == ("generate", "generate")
+    assert found(cai, "--rejects", "--where", "stage = input")["rows"] == []
+
+
+def test_no_heading_is_filled_with_lines(cai: Cai, folder: Path) -> None:
+    assert not set("─━═│") & set(cai("show", "c.yaml")[1] + cai("why", "c.yaml", rows(folder, "generate")[0]["id"])[1])

@@ -22,7 +22,7 @@ from loopback import Server
 from outside import SIMULATED, Cai, finish, questions, start, write_config, write_rows
 from rich.console import Console
 
-from cai_cli.engine.speed import Speed
+from cai_cli.engine.speed import Speed, in_all
 from cai_cli.reports.standing import Standing, failing, frame, line, money, old
 
 SLOW = {**SIMULATED, "world": {"latency_ms": 200}}
@@ -184,7 +184,7 @@ def test_one_dead_server_of_two_is_told_as_one(server: Server, cai: Cai, tmp_pat
     assert servers[host]["failing_s"] > 0
     assert servers[host]["shared"] == 2
     assert servers[server.url.removeprefix("http://")]["failing_s"] is None
-    assert re.search(rf"{host} +0 +4 shared +no answer for \ds: connection refused", out)
+    assert re.search(rf"{host} +0 +4 for all +no answer for \ds: connection refused", out)
 
 
 def test_a_whole_fleet_that_is_dead_is_told_as_that(tmp_path: Path) -> None:
@@ -214,12 +214,13 @@ def standing(**changes: Any) -> Standing:
 
 def test_the_budget_and_where_it_leads() -> None:
     assert money(standing()) == ""
-    assert money(standing(in_all_usd=6.0)) == "about $6.00 in all"
+    assert money(standing(in_all_usd=6.0, gone_usd=1.5)) == "about $6.00 in all"
+    assert money(standing(in_all_usd=6.0, gone_usd=2.5)) == "about $5.00 in all", "a dollar was spent before this run"
     assert money(standing(in_all_usd=6.0, budget_usd=10.0, gone_usd=2.5)) == "$2.50 of the budget of $10.00 · about $6.00 in all"
-    more = standing(in_all_usd=9.5, budget_usd=10.0, gone_usd=2.5)
-    assert money(more).endswith("about $9.50 in all, more than the budget"), "a dollar of it went before this run"
+    more = standing(in_all_usd=10.5, budget_usd=10.0, gone_usd=2.5)
+    assert money(more).endswith("about $10.50 in all, more than the budget")
     assert money(standing(in_all_usd=6.0, unpriced={"generate"})) == "", "nobody knows"
-    assert line(more).endswith("2 rejected · $2.50 of the budget of $10.00 · about $9.50 in all, more than the budget")
+    assert line(more).endswith("2 rejected · $2.50 of the budget of $10.00 · about $10.50 in all, more than the budget")
 
 
 def test_a_request_that_hangs_is_told_with_its_deadline() -> None:
@@ -259,14 +260,13 @@ def test_a_frame_fits_every_terminal(width: int, height: int, stages: int, fleet
 # Speed.
 
 
-@given(st.lists(st.tuples(st.floats(0.2, 30), st.integers(0, 50)), min_size=1, max_size=60), st.integers(0, 10**6))
-def test_speed_is_that_of_the_last_minutes_whatever_was_skipped_at_first(steps: list[tuple[float, int]], skipped: int) -> None:
-    speed, at, prompts = Speed(), 1000.0, skipped
-    speed.note(at, 0, 0.0)
-    speed.note(at, prompts, 0.0)
+@given(st.lists(st.tuples(st.floats(0.2, 30), st.integers(0, 50)), min_size=1, max_size=60))
+def test_speed_is_that_of_the_last_minutes(steps: list[tuple[float, int]]) -> None:
+    speed, at, prompts = Speed(), 1000.0, 0
+    speed.note(at, prompts)
     for wait, done in steps:
         at, prompts = at + wait, prompts + done
-        speed.note(at, prompts, 0.0)
+        speed.note(at, prompts)
     paces = [done / wait for wait, done in steps]
     if speed.per_s is not None:
         assert min(paces) * 0.999 <= speed.per_s <= max(paces) * 1.001
@@ -277,15 +277,42 @@ def test_speed_is_that_of_the_last_minutes_whatever_was_skipped_at_first(steps: 
 def test_what_happened_long_ago_does_not_count() -> None:
     speed = Speed()
     for at in range(1000):
-        speed.note(float(at), min(at, 500) * 7 + max(0, at - 500), 0.0)
+        speed.note(float(at), min(at, 500) * 7 + max(0, at - 500))
     assert speed.per_s == pytest.approx(1.0)
 
 
 def test_what_it_will_cost_is_told_when_enough_is_done() -> None:
-    speed = Speed()
-    for at in range(30):
-        speed.note(float(at), at * 10, at * 1.0)
-    assert speed.per_s == pytest.approx(10)
-    assert speed.in_all(1000, begun=8) == pytest.approx(100, abs=0.5)
-    assert speed.in_all(1000, begun=500) is None, "most of what was paid is for prompts that are not done"
-    assert Speed().in_all(10, begun=0) is None
+    assert in_all(gone=35.0, ended=30, dollars=30.0, left=970, open_dollars=5.0) == pytest.approx(1000)
+    assert in_all(gone=15.0, ended=10, dollars=10.0, left=970, open_dollars=5.0) is None
+    assert in_all(gone=1000.0, ended=999, dollars=999.0, left=1, open_dollars=1.2) == 1000.0, "what is paid stays paid"
+
+
+def test_what_is_open_and_what_another_run_asked_do_not_bend_what_it_will_cost(cai: Cai, tmp_path: Path) -> None:
+    """With many more prompts open than requests out, and after a kill: the first estimates are those of the end."""
+    model = {**SIMULATED, "world": {"latency_ms": 200}, "price": {"input": 0, "output": 1000}}
+    config(tmp_path, prompts=120, model=model, generate={"samples": 1}, revise={"rounds": 1}, limits={"concurrency": 24})
+    process = start(tmp_path, "run", "c.yaml", "--budget-usd", "100000")
+    looked = [run_until(tmp_path, 30)]
+    process.kill()
+    process.communicate()
+    process = start(tmp_path, "run", "c.yaml", "--budget-usd", "100000")
+    looked.append(run_until(tmp_path, 70))
+    process.communicate()
+    found = status(cai)
+    whole, set_aside = found["ledger"]["dollars"], found["ledger"]["dollars_unsettled"]
+    assert found["runs"][-1]["exit"] == 0
+    assert looked[0]["dollars_in_all"] == pytest.approx(whole, rel=0.25)
+    assert looked[1]["dollars_in_all"] == pytest.approx(whole + set_aside, rel=0.25), "of the budget that is gone too"
+    assert looked[1]["per_s"] < 2 * found["runs"][-1]["done"] / (found["runs"][-1]["ended"] - found["runs"][-1]["started"])
+
+
+def run_until(folder: Path, done: int) -> dict[str, Any]:
+    """What the newest run's log says once so many prompts are done."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        logs = sorted((folder / "out" / ".cai" / "runs").glob("*/run.json"))
+        facts = dict(json.loads(logs[-1].read_bytes())) if logs else {}
+        if facts.get("state") == "running" and facts.get("done", 0) >= done and facts.get("dollars_in_all"):
+            return facts
+        time.sleep(0.02)
+    raise AssertionError("it never came so far")

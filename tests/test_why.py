@@ -237,7 +237,8 @@ def test_a_request_that_the_server_refused_is_told_with_its_reason(cai: Cai, ser
     write_config(tmp_path, model=at(server.url), limits={"max_reject_rate": 1})
     assert cai("run", "c.yaml", "-q")[0] == 0
     first, *_ = why(cai, "k2")["requests"]
-    assert (first["stage"], first["state"], first["rejected"]) == ("generate", "refused", "http_400")
+    assert (first["stage"], first["rejected"]) == ("generate", "http_400")
+    assert "http_400" in cai("why", "c.yaml", "k2")[1]
 
 
 # What a person sees
@@ -262,3 +263,13 @@ def test_the_table_fits_eighty_columns_and_says_key_tokens_and_dollars(cai: Cai,
     assert line.split()[0] == "generate"
     assert "$" in line
     assert max(map(len, out.splitlines())) <= 100
+
+
+def test_runs_of_superseded_replies_and_of_other_outputs_are_named(cai: Cai, folder: Path) -> None:
+    write_config(folder, "d.yaml", output="other", state="out/.cai", **MORE)
+    assert cai("run", "d.yaml", "-q")[0] == 0
+    code, out, _ = cai("why", "d.yaml", "k1-0")
+    assert code == 0
+    assert "its log is gone" not in out
+    assert "cai run c.yaml -q" in out
+    assert "replayed" in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import typer
@@ -115,10 +116,20 @@ def _cai(
     """
 
 
+def _asked_by_the_shell() -> AbstractContextManager[None]:
+    """What a command line begins with that bash asks about; nothing for any other."""
+    if os.environ.get("_CAI_COMPLETE") != "complete_bash":
+        return nullcontext()
+    from cai_cli.cli import _bash
+
+    return _bash.whole_words()
+
+
 def run() -> int:
     """Parse the command line and run its verb. Gives: the exit code"""
     try:
-        return int(typer.main.get_command(app).main(prog_name="cai", standalone_mode=False) or 0)
+        with _asked_by_the_shell():
+            return int(typer.main.get_command(app).main(prog_name="cai", standalone_mode=False) or 0)
     except _Enough:
         # whoever read our output has enough; stdout is closed for good, or the interpreter would complain at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -59,6 +59,8 @@ def _beginning(incomplete: str, words: Iterable[str], note: str = "") -> Iterato
 def ids(ctx: typer.Context, incomplete: str) -> Iterable[Offer]:
     """Ids of rows in the newest versions, and of rejected ones."""
     found = sorted(_ids(_newest(ctx).values(), incomplete, time.monotonic() + PATIENCE_S))
+    if "--" not in _words():
+        found = [one for one in found if not one.startswith("-")]  # it would be taken for an option
     # The first and the last must be among those offered: a shell fills in what all of them begin with.
     step = -(-len(found) // MOST) or 1
     return ((one, "") for one in (*found[::step], *found[-1:]))
@@ -125,6 +127,13 @@ def versions(ctx: typer.Context, incomplete: str) -> Iterable[Offer]:
 
 
 @_offered
+def versions_or_ids(ctx: typer.Context, incomplete: str) -> Iterable[Offer]:
+    """What `cai diff` compares: versions, `latest`; once something is typed that begins none, ids."""
+    found = [*_beginning(incomplete, ("latest",), "the newest"), *versions(ctx, incomplete)]
+    return found if found or not incomplete else ids(ctx, incomplete)
+
+
+@_offered
 def reasons(ctx: typer.Context, incomplete: str) -> Iterable[Offer]:
     """Reasons for which rows of the newest versions were rejected, with how many; several may be listed with commas."""
     counts = Counter[str]()
@@ -156,6 +165,15 @@ def names(incomplete: str) -> Iterable[Offer]:
     return ((name, one.note) for name, one in row_values.names().items() if name.startswith(incomplete))
 
 
+@_offered
+def columns(incomplete: str) -> Iterable[Offer]:
+    """Columns of rows, of any stage."""
+    from cai_cli.engine.plan import shapes
+    from cai_cli.records import features
+
+    return _beginning(incomplete, sorted({one["name"] for shape in shapes().values() for one in features(shape)}))
+
+
 def _last(incomplete: str) -> str:
     return incomplete.rpartition(",")[2]
 
@@ -180,11 +198,17 @@ def _given(ctx: typer.Context, name: str, *options: str) -> str | None:
 
 def _words() -> list[str]:
     """The command line so far: from bash, or from the other shells."""
-    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
-    try:
-        return shlex.split(line)
-    except ValueError:  # a quote that does not end yet
-        return line.split()
+    return split(os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or "")
+
+
+def split(line: str) -> list[str]:
+    """A line's words, as a shell reads them, with a quote that does not end yet, too."""
+    for quote in ("", "'", '"'):
+        try:
+            return shlex.split(line + quote)
+        except ValueError:
+            continue
+    return line.split()
 
 
 def _config(ctx: typer.Context) -> Config:
@@ -243,6 +267,39 @@ def constitutions(incomplete: str) -> Iterable[Offer]:
 
     shelf = sorted(path.stem for path in shipped("configs", "constitutions").glob("*.yaml"))
     return [*_beginning(incomplete, shelf, "shipped"), *_files(incomplete)]
+
+
+@_offered
+def topics(incomplete: str) -> Iterable[Offer]:
+    """What `cai help` explains: topics, and verbs."""
+    from cai_cli.cli import VERBS
+    from cai_cli.cli.help import TOPICS
+
+    known = {**VERBS, **TOPICS}
+    return ((name, known[name]) for name in (*TOPICS, *VERBS) if name.startswith(incomplete))
+
+
+@_offered
+def parts(ctx: typer.Context, incomplete: str) -> Iterable[Offer]:
+    """Of a topic of `cai help`: stages whose rows it explains, sections of a config."""
+    from cai_cli.reports import reference
+
+    topic = ctx.params.get("topic") or next(iter(_words()[2:]), "")
+    if topic == "rows":
+        return _beginning(incomplete, (*reference.row_stages(), "rejects"))
+    return _beginning(incomplete, (one.path for one in reference.config_parts() if one.path and topic == "config"))
+
+
+@_offered
+def live(incomplete: str) -> Iterable[Offer]:
+    """How requests are sent."""
+    return _beginning(incomplete, ("live",))
+
+
+@_offered
+def local(incomplete: str) -> Iterable[Offer]:
+    """What runs the partitions."""
+    return _beginning(incomplete, ("local",))
 
 
 @_offered

@@ -101,7 +101,7 @@ def _last_line(config: configs.Config, summary: Summary, command: str) -> str:
         return f"whole, but more than {most} of {summary.over} were rejected; {look}"
     if summary.exit != Exit.OK:
         spent = isinstance(summary.error, Spent)
-        stopped = f"{summary.in_flight} in flight at the stop (may be billed twice)"
+        stopped = f"{summary.in_flight} in flight at the stop" + (" (may be billed twice)" if summary.in_flight else "")
         how = f"raise the cap, then go on with: {without_cap(command)}" if spent else f"go on with: {command}"
         return f"{summary.done:,}/{summary.prompts:,} rows done, {stopped}; {how}"
     return f"nothing new: {summary.nothing}; nothing was asked" if summary.nothing else ""

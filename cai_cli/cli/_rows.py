@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from cai_cli.records import Chain, Pair, Preference, Rejected
 from cai_cli.reports.quantities import counted
 
 ROWS, REJECTS = 3, 20  # shown by default
+KINDS = 20  # named, at most, where another one was meant
 # Whose rows say most comes first; stages of other packages stand before what is told at last.
 _TELLING, _AT_LAST = ("revise", "critique", "label-pairs", "debias", "score"), ("generate", "expand")
 
@@ -89,11 +90,12 @@ def show(config: Config, wanted: Wanted, as_json: bool, no_pager: bool) -> None:
     condition, looked = wanted.filter(), _Looked()
     staged = stored.staged(config.output_path, _stages(wanted.stage)) if wanted.partial else None
     there = _there(config, wanted, staged)
-    found = _found(there, wanted, condition, looked)
-    first = next(found, None)
-    if first is None and wanted.id is not None:
+    every = _found(there, wanted, condition, looked)
+    of_id = list(every) if wanted.id is not None else []
+    if wanted.id is not None and not of_id:
         raise _nobody(config, wanted)
-    every = found if first is None else itertools.chain([first], found)
+    first = next(every, None)  # before anything is printed: it raises what there is to say
+    every = iter(of_id) if first is None else itertools.chain([first], every)
     limit = wanted.limit or (None if wanted.id else REJECTS if wanted.rejects else ROWS)
     shown = itertools.islice(every, wanted.offset, None if limit is None else wanted.offset + limit)
     if as_json:
@@ -102,10 +104,14 @@ def show(config: Config, wanted: Wanted, as_json: bool, no_pager: bool) -> None:
         number = _print(shown, every, looked, wanted, no_pager)
     if wanted.partial:
         say(f"cai: {_how_far(config, staged)}")
+    if of_id and wanted.offset >= len(of_id):
+        say(f"cai: {counted(len(of_id), 'row')} of '{wanted.id}'; --offset {wanted.offset} passes over all of them")
     if wanted.id is None and not wanted.rejects and looked.of:
         if condition is not None:
             _count(every)
         _tell(wanted, looked, number, condition)
+        if not looked.matched and wanted.kind is not None:
+            _tell_kinds(there.values(), wanted.kind)
 
 
 def _stages(stage: str | None) -> tuple[str, ...]:
@@ -321,6 +327,15 @@ def _tell(wanted: Wanted, looked: _Looked, number: int, condition: Filter | None
         say(f"cai: {looked.matched:,} of {rows} of {looked.of} match{_shown(wanted, looked.matched, number)}")
 
 
+def _tell_kinds(there: Iterable[Stored], given: str) -> None:
+    """Which kinds there are, where none of the rows is of the one that was given."""
+    first = next(iter(there))
+    kinds = sorted({str(kind) for place in first.places() if (kind := first.row(place).get("kind"))})
+    close = difflib.get_close_matches(given, kinds, 1)
+    if given not in kinds:
+        say(f"hint: did you mean '{close[0]}'?" if close else f"hint: rows are of kind {', '.join(kinds[:KINDS]) or '(none)'}")
+
+
 def _shown(wanted: Wanted, of: int, number: int) -> str:
     if number >= of:
         return ""
@@ -339,4 +354,4 @@ def _how_far(config: Config, staged: Staged | None) -> str:
     shards = staged.shards or -(-int(last.get("prompts", 0)) // config.shards.rows)
     of = f"{staged.whole:,} of {counted(shards, 'partition')}" if shards else "no partition"
     share = f", {staged.whole / shards:.0%} of the input" if shards else ""
-    return f"{of} {'is' if staged.whole == 1 else 'are'} whole{share}" + (f"; {state}" if state else "")
+    return f"{of} {'is' if shards == 1 else 'are'} whole{share}" + (f"; {state}" if state else "")

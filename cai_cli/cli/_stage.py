@@ -51,6 +51,26 @@ def _no_shard(value: str | None) -> None:
         refuse_later("--shard")
 
 
+Mode = Annotated[
+    str,
+    typer.Option(
+        metavar="live",
+        callback=_only("--mode", "live", "batch", "auto"),
+        help="How requests are sent.",
+        autocompletion=_complete.live,
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="local",
+        callback=_only("--engine", "local", "ray"),
+        help="What runs the partitions.",
+        autocompletion=_complete.local,
+    ),
+]
+
+
 def verb_app() -> typer.Typer:
     """The app of one verb, as the lazy group takes it."""
     return typer.Typer(
@@ -84,12 +104,8 @@ def _command(stage: str | None) -> Callable[..., None]:
             float | None, typer.Option(min=0, metavar="X", help="Stop before more than X dollars are spent.")
         ] = None,
         concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests in flight at once.")] = None,
-        mode: Annotated[  # noqa: ARG001 - the only one yet
-            str, typer.Option(metavar="live", callback=_only("--mode", "live", "batch", "auto"), help="How requests are sent.")
-        ] = "live",
-        engine: Annotated[  # noqa: ARG001 - the same
-            str, typer.Option(metavar="local", callback=_only("--engine", "local", "ray"), help="What runs the partitions.")
-        ] = "local",
+        mode: Mode = "live",  # noqa: ARG001 - the only one yet
+        engine: Engine = "local",  # noqa: ARG001 - the same
         shard: Annotated[str | None, typer.Option(metavar="I/N", callback=_no_shard, hidden=True)] = None,  # noqa: ARG001
         if_locked: Annotated[
             IfLocked, typer.Option(help="When another run holds the output: wait, fail (75), or skip (0).")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cai_cli import analyses
+from cai_cli.cli import _complete
 from cai_cli.cli._stage import AsJson, OutputFolder, verb_app
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ HELP = """What rows say, as tables with 95% intervals: of the newest versions of
 that has the columns. Asks nothing."""
 
 # What an analysis may take, by the word in its TAKES: the parameter's name, its type, its example.
-_ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="The config, a YAML file.", show_default=False)]
+_ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="CONFIG", help="The config, a YAML file.", show_default=False, autocompletion=_complete.configs),
+]
 _Input = Annotated[
     str | None,
     typer.Option("-i", "--input", metavar="PATH|-", help="Look at these rows, not at the newest versions.", show_default=False),
@@ -32,10 +36,12 @@ _Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help=
 _TAKEN: dict[str, tuple[str, Any, Any, str]] = {
     "by": (
         "by", None, Annotated[str | None, typer.Option("--by", metavar="COLUMN", show_default=False,
+            autocompletion=_complete.columns,
             help="Break down by this column; meta.NAME: a kept input column.")], "{name} my.yaml --by meta.topic",
     ),
     "columns": (
         "column", [], Annotated[list[str], typer.Option("--column", metavar="NAME", show_default=False,
+            autocompletion=_complete.columns,
             help="A column to compare with the others named, or with --with. Repeatable.")],
         "{name} -i rows.jsonl --column preference --column gold",
     ),

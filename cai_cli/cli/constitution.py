@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cai_cli.cli import _complete
 from cai_cli.cli._answer import print_json, print_table
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ app = typer.Typer(
 
 @app.command("list", help=LIST)
 def list_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Constitutions of your own.", show_default=False)] = [],  # noqa: B006
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Constitutions of your own.", show_default=False, autocompletion=_complete.configs),
+    ] = [],  # noqa: B006
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     from cai_cli.constitution import load
@@ -85,7 +89,14 @@ def _print_json(rows: Sequence[tuple[str, str, int, int, str]]) -> None:
 
 
 @app.command(help=CHECK)
-def check(file: Annotated[str, typer.Argument(metavar="FILE", help="It, or a shipped one's name.", show_default=False)]) -> None:
+def check(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="It, or a shipped one's name.", show_default=False, autocompletion=_complete.constitutions
+        ),
+    ],
+) -> None:
     from cai_cli import oversights
     from cai_cli.cli import _constitution_file
     from cai_cli.cli.errors import say
@@ -186,8 +197,12 @@ def _say_written(found: Imported, output: Path, folder: Path | None) -> None:
 
 @app.command(help=DIFF)
 def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="The old one.", show_default=False)],
-    after: Annotated[str, typer.Argument(metavar="B", help="The new one.", show_default=False)],
+    before: Annotated[
+        str, typer.Argument(metavar="A", help="The old one.", show_default=False, autocompletion=_complete.constitutions)
+    ],
+    after: Annotated[
+        str, typer.Argument(metavar="B", help="The new one.", show_default=False, autocompletion=_complete.constitutions)
+    ],
     config: Annotated[
         Path | None, typer.Option("--config", metavar="CONFIG", help="Whose rows to count.", show_default=False)
     ] = None,

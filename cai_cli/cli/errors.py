@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -37,6 +39,11 @@ def report(error: BaseException) -> int:
         return error.code
     if isinstance(error, CaiError):
         return _report_known(error)
+    if isinstance(error, PermissionError) and (path := _unreadable(error)) is not None:
+        say(f"error: {path} cannot be read: {error.strerror}")
+        chmod = shlex.join(["chmod", "-R", "u+rwX", str(path)])
+        say(f"hint: let yourself read it: {chmod}, or be the user whose it is; nothing was lost")
+        return Exit.INPUT
     if isinstance(error, OSError) and error.errno in _DISK:
         say(f"error: {error.filename or 'a file'} cannot be written: {error.strerror}")
         say("hint: mend the disk or its permissions, then run the same command again; everything that was written is kept")
@@ -44,6 +51,18 @@ def report(error: BaseException) -> int:
     if hasattr(error, "format_message"):  # Click's, or the copy of it that Typer brings
         return _report_usage(error)
     return _report_bug(error)
+
+
+def _unreadable(error: PermissionError) -> Path | None:
+    """The file, or the folder above it, that may not be read; None: it is writing that is not permitted."""
+    place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    if place is None:
+        return None
+    for path in reversed(place.parents):
+        if os.path.lexists(path) and not os.access(path, os.X_OK):
+            return path
+    needed = os.R_OK | (os.X_OK if place.is_dir() else 0)
+    return place if os.path.lexists(place) and not os.access(place, needed) else None
 
 
 def _report_usage(error: Any) -> int:
@@ -56,8 +75,19 @@ def _report_usage(error: Any) -> int:
         option = difflib.get_close_matches(getattr(error, "option_name", ""), getattr(error, "possibilities", None) or (), 1)
         meant = option or _values_like(getattr(error, "param", None))
         say(f"error: {(error.message if option else message).replace('Value error, ', '').rstrip('.')}")
-        say(f"hint: did you mean {meant[0]}? all of them: {command} -h" if meant else f"hint: {command} -h")
+        otherwise = _behind_dashes(error) or f"{command} -h"
+        say(f"hint: did you mean {meant[0]}? all of them: {command} -h" if meant else f"hint: {otherwise}")
     return int(error.exit_code)
+
+
+def _behind_dashes(error: Any) -> str:
+    """How an ID is given that begins with -, where one was taken for an option; empty: there is none."""
+    context, option = getattr(error, "ctx", None), getattr(error, "option_name", "")
+    given = [word for word in sys.argv[2:] if option and word.startswith(option) and not word.startswith("--")]
+    if context is None or not given or len(given[0]) < 3 or all(one.name != "id" for one in context.command.params):
+        return ""
+    rest = [word for word in sys.argv[2:] if word != given[0]]
+    return f"an ID that begins with - stands behind --: {shlex.join([*context.command_path.split(), *rest, '--', given[0]])}"
 
 
 def _values_like(param: Any) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cai_cli.cli import _complete
 from cai_cli.cli._stage import AsJson, verb_app
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ Entries = Iterable[tuple[str, str, str]]  # a name, what it may be, what it mean
 @app.command(help=HELP)
 def command(
     topic: Annotated[str, typer.Argument(metavar="[TOPIC|VERB]", help="exit-codes, rows, config, environment, or a verb.",
-                                         show_default=False)] = "",
-    part: Annotated[str, typer.Argument(metavar="[PART]", help="A stage of rows, a section of config.", show_default=False)] = "",
+                                         show_default=False, autocompletion=_complete.topics)] = "",
+    part: Annotated[str, typer.Argument(metavar="[PART]", help="A stage of rows, a section of config.", show_default=False,
+                                        autocompletion=_complete.parts)] = "",
     json: AsJson = False,
 ) -> None:  # fmt: skip
     from cai_cli.cli import VERBS

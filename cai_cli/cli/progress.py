@@ -31,6 +31,9 @@ _OUT = "no server answers"  # a kind of trouble beside those of replies: all of 
 
 def watch_for(quiet: bool, verbose: bool) -> Watch:
     """The display that fits stderr; lines where they are asked for, as a screen reader wants them."""
+    from cai_cli.reports.console import forgiving
+
+    forgiving(sys.stderr)
     if quiet:
         return Quiet()
     smart = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +18,8 @@ from cai_cli.errors import Exit, Fix
 
 if TYPE_CHECKING:
     from cai_cli.config import Config
-    from cai_cli.engine.culprits import Failed
     from cai_cli.engine.retriable import Standing
-    from cai_cli.engine.retry import Ahead, Wanted
+    from cai_cli.engine.retry import Ahead, Found, Wanted
     from cai_cli.engine.run import Summary
 
 HELP = """Ask again about rows that failed: rejected for a reason, or kept although they were refused or cut off. Only what such
@@ -26,9 +27,11 @@ a row failed on is bought again, and what hangs on it; all else comes out of the
 stays, and so do the replies that are set aside: `cai why` shows them.
 
 Give it the flags that the run had (-i, --set, --seed, -o). For longer replies use --max-tokens: another config is another
-version, for which everything is asked anew.
+version, for which everything is asked anew, and which has nothing of what was retried.
 
-Without --only: the reasons there are, how many rows have each, and what asking again would cost at most.
+Without --only: the reasons there are, how many rows have each, and what asking again would cost at most. Where stages were made
+one by one, the first that has such rows is retried, or the one that --stage names. A retry that was stopped is finished first.
+There are new versions also where every row fails again: they then hold the same rows, and it says so.
 
 \b
 Examples:
@@ -36,28 +39,55 @@ Examples:
   cai retry my.yaml --only no_severity,empty
   cai retry my.yaml --only truncated --max-tokens 2048
   cai retry my.yaml --only no_verdict --limit 20 --dry-run
+  cai retry my.yaml --only empty --stage critique
 """
 
 REFUSED = ("a refusal that is asked again until it gives way biases the data: the rows then refuse less than the model does; "
            "say so where you publish them")  # fmt: skip
 
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", metavar="REASON[,REASON]", help="Rows that failed for these reasons.", show_default=False,
+        autocompletion=_complete.again,
+    ),
+]  # fmt: skip
+Stage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STAGE", help="Only rows that failed in this stage.", show_default=False, autocompletion=_complete.stages
+    ),
+]
+
 app = verb_app()
 
 
-@app.command(help=HELP)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Typed:
+    """The flags that were typed and that say which output it is."""
+
+    config: Path
+    input: str | None
+    output: str | None
+    set: Sequence[str]
+    seed: int | None
+
+    def line(self, verb: str) -> str:
+        """A verb's command line with them; of one that only looks at an output, with what it takes."""
+        words = ["cai", verb, str(self.config)]
+        given = [("-i", self.input), ("-o", self.output), *(("--set", one) for one in self.set), ("--seed", self.seed)]
+        flags = [(flag, value) for flag, value in given if value is not None and (verb != "verify" or flag == "-o")]
+        return shlex.join([*words, *(str(word) for pair in flags for word in pair)])
+
+
+@app.command(help=HELP, no_args_is_help=True)
 def command(
     config: ConfigFile,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--only",
-            metavar="REASON[,REASON]",
-            help="Rows that failed for these reasons.",
-            show_default=False,
-            autocompletion=_complete.again,
-        ),
+    only: Only = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="At most N rows: those that were retried least often.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most N rows.")] = None,
+    stage: Stage = None,
     max_tokens: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Let the replies asked for again be this long, where the config allows less."),
@@ -91,22 +121,33 @@ def command(
     from cai_cli.engine.retry import Wanted
 
     _signals.let_them_raise()
+    typed = _Typed(config=config, input=input, output=output, set=set_, seed=seed)
+    reasons = _reasons(only, typed)
     flags = {"seed": seed, "limits.budget_usd": budget_usd, "limits.concurrency": concurrency, "output": output}
     loaded = load(config, set_, flags=flags)
+    wanted = Wanted(reasons=reasons, limit=limit, max_tokens=max_tokens, stage=stage and stage.replace("_", "-"))
+    if dry_run or not reasons:
+        raise typer.Exit(_look(loaded, wanted, typed, json))
+    raise typer.Exit(_retry(loaded, wanted, typed, if_locked, keep, json, quiet, verbose))
+
+
+def _reasons(only: Sequence[str] | None, typed: _Typed) -> list[str]:
+    """Those that --only lists. Raises: Fix: it names none, or the output is a stream"""
+    if typed.output == "-":
+        again = replace(typed, output=None).line("retry")
+        hint = f"a stream of rows keeps nothing to retry; name the folder, or leave -o out: {again}"
+        raise Fix("-o - is no output that could be retried", hint)
     reasons = [reason.strip() for words in only or () for reason in words.split(",") if reason.strip()]
     if only is not None and not reasons:
-        raise Fix("--only names no reason", f"see which there are: cai retry {config}")
-    wanted = Wanted(reasons=reasons, limit=limit, max_tokens=max_tokens)
-    if dry_run or not reasons:
-        raise typer.Exit(_look(loaded, wanted, input, json))
-    raise typer.Exit(_retry(loaded, wanted, input, if_locked, keep, json, quiet, verbose))
+        raise Fix("--only names no reason", f"see which there are: {typed.line('retry')}")
+    return reasons
 
 
 # Doing it.
 
 
 def _retry(
-    config: Config, wanted: Wanted, given: str | None, if_locked: IfLocked, keep: int | None, as_json: bool, quiet: bool,
+    config: Config, wanted: Wanted, typed: _Typed, if_locked: IfLocked, keep: int | None, as_json: bool, quiet: bool,
     verbose: bool,
 ) -> int:  # fmt: skip
     from cai_cli.cli import _execute
@@ -121,26 +162,40 @@ def _retry(
         say(f"warning: {REFUSED}")
     options = Options(command=command, if_locked=if_locked.value, keep=keep)
     try:
-        summary = retry.execute(config, wanted, given, options, watch_for(quiet, verbose))
+        summary = retry.execute(config, wanted, typed.input, options, watch_for(quiet, verbose), typed.line)
     except Held as held:
         if if_locked != IfLocked.skip:
             raise
         say(f"cai: skipped: {held.message}")
         return Exit.OK
     if summary.nothing:
-        _refuse_slips(config, wanted, given)
+        _refuse_slips(config, wanted, typed)
     _execute.answer(config, summary, as_json, quiet, command)
-    if summary.exit in (Exit.OK, Exit.REJECTS) and (later := _behind(config, summary)):
-        say(f"cai: {' and '.join(later)} rest on older rows now; go on with: cai {later[0]} {config.path}")
+    for line in _afterwards(config, summary, typed):
+        say(f"cai: {line}")
     return int(summary.exit)
 
 
-def _refuse_slips(config: Config, wanted: Wanted, given: str | None) -> None:
+def _refuse_slips(config: Config, wanted: Wanted, typed: _Typed) -> None:
     """Raises: Fix: a reason that nothing has, and that is nearly one which rows have"""
-    there = sorted({row.reason for row in _failed(config, given)[1]})
+    from cai_cli.engine.retriable import failed_rows, standings
+
+    there = {row.reason for one in standings(config, typed.input, typed.line) for row in failed_rows(one, typed.line)}
     for reason in wanted.reasons:
-        if reason not in there and (close := difflib.get_close_matches(reason, there, 1, 0.75)):
+        if reason not in there and (close := difflib.get_close_matches(reason, sorted(there), 1, 0.75)):
             raise Fix(f"no row failed for '{reason}'", f"did you mean '{close[0]}'?")
+
+
+def _afterwards(config: Config, summary: Summary, typed: _Typed) -> Iterator[str]:
+    """What a retry that went well leaves to be known or done."""
+    if summary.nothing or summary.retried is None:
+        return
+    if not summary.retried["changed"]:
+        yield "no row is another one: the new versions hold the same rows as those before them"
+    if later := _behind(config, summary):
+        names = ", ".join(later[:-1]) + " and " * (len(later) > 1) + later[-1]
+        verb = "run" if _of_a_run(config, later[0]) else later[0]
+        yield f"{names} {'rest' if len(later) > 1 else 'rests'} on older rows now; go on with: {typed.line(verb)}"
 
 
 def _behind(config: Config, summary: Summary) -> list[str]:
@@ -157,62 +212,85 @@ def _behind(config: Config, summary: Summary) -> list[str]:
     ]
 
 
+def _of_a_run(config: Config, stage: str) -> bool:
+    """Whether the newest version of a stage was made together with others."""
+    from cai_cli.engine import runs, versions
+
+    version = versions.latest(config.output_path, stage)
+    made = (facts.get("stages") or {} for facts in runs.all_of(config.state_path, config.output_path))
+    first = next((one for one in made if version and one.get(stage, {}).get("version") == version.name), {})
+    return len(first) > 1
+
+
 # Looking.
 
 
-def _failed(config: Config, given: str | None) -> tuple[Standing, list[Failed]]:
-    """The rows that failed, of the run or of the first stage that has any."""
-    from cai_cli.engine.retriable import failed_rows, standings
-
-    among = standings(config, given)
-    for standing in among:
-        if rows := list(failed_rows(standing)):
-            return standing, rows
-    return among[0], []
-
-
-def _look(config: Config, wanted: Wanted, given: str | None, as_json: bool) -> int:
+def _look(config: Config, wanted: Wanted, typed: _Typed, as_json: bool) -> int:
     """Say what a retry would ask. Gives: 2 where no reason was named and there is one"""
     from cai_cli.cli.errors import say
     from cai_cli.engine import retry
+    from cai_cli.engine.retriable import standings
 
-    standing, rows = _failed(config, given)
-    if wanted.reasons:
-        rows = [row for row in rows if row.reason in wanted.reasons][: wanted.limit]
-    documents = [_document(one, wanted.max_tokens) for one in retry.ahead(config, standing, rows)]
+    among = retry.of_stage(standings(config, typed.input, typed.line), wanted)
+    looked = [(standing, _found(config, standing, wanted, typed)) for standing in among]
+    documents = [_document(one) for standing, found in looked for one in retry.ahead(config, standing, found)]
+    stages, begun = [name for one in among for name in one.found], {(one.stage, one.id) for s in among for one in s.pending}
     if as_json:
         from cai_cli.cli._answer import print_json
 
-        pending = len({(one.stage, one.id) for one in standing.pending})
-        print_json({"retry": documents, "begun": pending, "stages": [step.name for step in standing.steps]})
+        print_json({"retry": documents, "begun": len(begun), "stages": stages})
     elif documents:
         _print(documents)
-    if not rows:
+    made = "of the run" if among[0].whole else "of stages made one by one"
+    say(f"cai: looked at rows {made}: {', '.join(stages)}")
+    for batch in [batch for standing in among for batch in standing.begun][-1:]:
+        say(f"cai: a retry that was stopped has begun {len(begun):,} of the rows; it goes on with: {batch.command}")
+    if not documents and not begun:
         what = f" for {' or '.join(wanted.reasons)}" if wanted.reasons else ""
         say(f"cai: no row was rejected, refused or cut off{what}: there is nothing to ask again")
         return Exit.OK
+    return _advise(wanted, documents, [found for _, found in looked], typed)
+
+
+def _found(config: Config, standing: Standing, wanted: Wanted, typed: _Typed) -> Found:
+    """What a retry would ask, with all that a stopped one has begun, for whatever reason."""
+    from cai_cli.engine import retry
+    from cai_cli.engine.retriable import failed_rows
+
+    begun_with = {(one.stage, one.id) for one in standing.pending}
+    every = list(failed_rows(standing, typed.line))
+    asked = set(wanted.of(every))
+    rows = [row for row in every if row in asked or (row.stage, row.id) in begun_with]
+    return retry.search(config, standing, rows, wanted, typed.line)
+
+
+def _advise(wanted: Wanted, documents: Sequence[Mapping[str, Any]], looked: Sequence[Found], typed: _Typed) -> int:
+    """How to go on from a look. Gives: the exit code"""
+    from cai_cli.cli.errors import say
+
     say("cai: nothing was asked; replies that are not there yet are taken as the simulated model's")
     if wanted.reasons:
         return Exit.OK
     able = list(dict.fromkeys(one["reason"] for one in documents if one["rows"] > one["cannot"]))
     if not able:
-        say("cai: nothing of this can be asked again; mend the input, then: " + f"cai run {config.path}")
+        mend = f"; then: {typed.line('run')}" if any(found.places for found in looked) else ""
+        say(f"cai: nothing of this can be asked again: {'; '.join(filter(None, (one.said() for one in looked)))}{mend}")
         return Exit.OK
     say("error: name the reasons to ask again for")
-    say(f"hint: cai retry {shlex.quote(str(config.path))} --only {','.join(able)}")
+    stage = ["--stage", wanted.stage] if wanted.stage else []
+    say(f"hint: {typed.line('retry')} {shlex.join(['--only', ','.join(able), *stage])}")
     return Exit.USAGE
 
 
-def _document(one: Ahead, max_tokens: int | None) -> dict[str, Any]:
+def _document(one: Ahead) -> dict[str, Any]:
     from cai_cli.cli._dry_run import Asked
 
     sums = Asked()
     for request, tokens_in in one.asked:
-        more = max_tokens is not None and max_tokens > request.model.max_tokens
-        sums.add(request.with_max_tokens(max_tokens or 0) if more else request, tokens_in)
+        sums.add(request, tokens_in)
     scale = (one.rows - one.lost) / max(1, one.played)
-    return {"stage": one.stage, "reason": one.reason, "kept": one.kept, "rows": one.rows, "cannot": one.lost, "where": one.where,
-            **sums.document(scale), "unpriced": sorted(sums.unpriced)}  # fmt: skip
+    return {"stage": one.stage, "reason": one.reason, "kept": one.kept, "rows": one.rows, "begun": one.begun, "cannot": one.lost,
+            "where": one.where, **sums.document(scale), "unpriced": sorted(sums.unpriced)}  # fmt: skip
 
 
 def _print(documents: Sequence[Mapping[str, Any]]) -> None:
@@ -231,6 +309,9 @@ def _print(documents: Sequence[Mapping[str, Any]]) -> None:
 def _note(one: Mapping[str, Any]) -> str:
     if one["where"]:
         return f"in the input: {one['where']}"
+    if one["begun"]:
+        which = "begun" if one["begun"] == one["rows"] else f"{one['begun']:,} of them begun"
+        return f"{which} by a retry that was stopped: the requests are those left"
     if one["cannot"]:
         return "cannot be asked again" if one["cannot"] == one["rows"] else f"{one['cannot']:,} of them cannot be asked again"
     return "kept in the rows, with a flag" if one["kept"] else "rejected"

@@ -18,7 +18,7 @@ from cai_cli.errors import Exit, Fix
 from cai_cli.visible import on_one_line
 
 if TYPE_CHECKING:
-    from cai_cli.config import Config
+    from cai_cli.cli._mending import Finding, How, Mending
     from cai_cli.engine.versions import Version
 
 HELP = """Check every version of every stage and export: checksums, sizes, counts, ids, `latest`, dataset card. Changes nothing.
@@ -64,64 +64,26 @@ def command(
     if not checked.versions and not checked.problems:
         make = f"cai export {config} --to preference --out {shlex.quote(str(out))}" if out else f"cai run {config}"
         raise Fix(f"{checked.output} holds no version yet", f"make one: {make}", Exit.INPUT)
-    remove, again = list(dict.fromkeys(checked.broken)), list(_mending(checked, loaded, out is not None))
-    _print(checked, json, remove, again)
+    from cai_cli.cli._mending import Mending
+
+    mending = Mending(loaded, checked.output, checked.findings, out is not None)
+    _print(checked, json, mending)
     if checked.problems:
         from cai_cli.cli.errors import say
 
-        say(f"hint: {_advice(remove, again)}")
+        for hint in mending.hints:
+            say(f"hint: {hint}")
         raise typer.Exit(Exit.INPUT)
 
 
-def _advice(remove: Sequence[Path], again: Sequence[str]) -> str:
-    """What to type. A version that is not as it was is made anew; a link or a card is mended by the run itself."""
-    from cai_cli.cli.summary import nearest
-
-    run = f"run: {' && '.join(again)}"
-    if not remove:
-        return run
-    removal = shlex.join(["rm", "-r", *(str(nearest(folder)) for folder in remove)])
-    return f"delete what is damaged: {removal}; then {run}; its rows come back from the ledger, nothing is paid twice"
-
-
-def _mending(checked: Check, config: Config, of_exports: bool) -> Iterator[str]:
-    """The command lines that make damaged stages and exports again. Takes: `of_exports`: whether --out named what was checked"""
-    from cai_cli.cli.summary import command_line, nearest
-    from cai_cli.engine.plan import reads_of, stage_names
-
-    stages = [folder.name for folder in checked.damaged if folder.name in stage_names()]
-    if any(map(reads_of, stages)):
-        yield command_line("run", config)
-    yield from (command_line(name, config) for name in stages if not reads_of(name))
-    damaged = [folder for folder in checked.damaged if folder.name not in stage_names()]
-    for folder in damaged:
-        words = shlex.join(["--to", folder.name, *_options_of(folder)])
-        if folder.parent != checked.output:
-            yield f"{command_line('export', config)} {words}"
-        else:  # -o, too, may name a folder that `cai export --out` wrote
-            command = command_line("export", config) if of_exports else shlex.join(["cai", "export", str(config.path)])
-            yield f"{command} {words} --out {shlex.quote(str(nearest(checked.output)))}"
-
-
-def _options_of(folder: Path) -> list[str]:
-    """The options that the newest version of an export was made with, as far as its manifest can be read."""
-    from cai_cli.engine import versions
-    from cai_cli.engine.export import words_of
-
-    try:
-        newest = versions.latest(folder.parent, folder.name) or list(versions.all_of(folder.parent, folder.name))[-1]
-        return words_of(newest.manifest)
-    except (Fix, IndexError, KeyError):
-        return []
-
-
-def _print(checked: Check, as_json: bool, remove: Sequence[Path], again: Sequence[str]) -> None:
+def _print(checked: Check, as_json: bool, mending: Mending) -> None:
     if as_json:
         from cai_cli.cli._answer import print_json
 
         document = {"versions": checked.versions, "exports": checked.exports, "files": checked.files, "rows": checked.rows,
                     "stages": {name: counts.document() for name, counts in checked.stages.items()}, "problems": checked.problems,
-                    "remove": [str(folder) for folder in remove], "run": list(again)}  # fmt: skip
+                    "remove": [str(folder) for folder in mending.remove], "run": mending.run,
+                    "lost": [str(folder) for folder in mending.lost], "hints": mending.hints}  # fmt: skip
         print_json(document)
     elif sys.stdout.isatty():
         _print_tables(checked)
@@ -192,27 +154,25 @@ class Check:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.stages: dict[str, Counts] = {}
-        self._of = Counts()  # of the stage that is looked at
+        # what is looked at: a stage, what there is of it, and a version
+        self._stage, self._of, self._at = output, Counts(), output
         self.exports = 0  # of the versions
         self.problems: list[dict[str, str]] = []
-        self.broken: list[Path] = []  # folders of versions that have a problem
-        self.damaged: list[Path] = []  # folders of stages and exports that have a problem
+        self.findings: list[Finding] = []  # what is to be mended
 
     def run(self) -> None:
         from cai_cli.engine.plan import stage_names
 
         for stage in self._stages():
-            before = len(self.problems)
-            self._of = self.stages.setdefault(str(stage.relative_to(self.output)), Counts())
+            self._stage, self._of = stage, self.stages.setdefault(str(stage.relative_to(self.output)), Counts())
             for version in self._readable(stage):
                 self._of.versions += 1
                 self.exports += stage.name not in stage_names()
-                problems = len(self.problems)
-                self._version(version)
-                self.broken += [version.path] * (len(self.problems) > problems)
+                try:
+                    self._version(version)
+                except PermissionError as error:
+                    self._unreadable(Path(error.filename or version.path), version.path)
             self._latest(stage)
-            if len(self.problems) > before:
-                self.damaged.append(stage)
 
     @property
     def versions(self) -> int:
@@ -226,8 +186,15 @@ class Check:
     def rows(self) -> int:
         return sum(one.rows for one in self.stages.values())
 
-    def _add(self, path: Path, what: str) -> None:
+    def _add(self, path: Path, what: str, how: How = "version", mend: Path | None = None) -> None:
+        """Note a problem. Takes: `mend`: what is mended as `how` says; None: the version that is looked at, or else the path"""
+        from cai_cli.cli._mending import Finding
+
         self.problems.append({"path": str(path), "what": what})
+        self.findings.append(Finding(stage=self._stage, path=mend or (self._at if how == "version" else path), how=how))
+
+    def _unreadable(self, path: Path, mend: Path) -> None:
+        self._add(path, "cannot be read: permission denied", "unreadable", mend)
 
     def _stages(self) -> list[Path]:
         """The folders that hold versions, of stages and of exports."""
@@ -235,51 +202,74 @@ class Check:
         from cai_cli.engine.versions import number_of
 
         datasets = [folder for folder in (self.output, self.output / FOLDER) if folder.is_dir()]
-        folders = [folder for dataset in datasets for folder in sorted(dataset.iterdir())]
-        return [folder for folder in folders if folder.is_dir() and any(number_of(item.name) for item in folder.iterdir())]
+        found = []
+        for folder in (folder for dataset in datasets for folder in sorted(dataset.iterdir()) if folder.is_dir()):
+            try:
+                if any(number_of(item.name) for item in folder.iterdir()):
+                    found.append(folder)
+            except PermissionError:
+                self._stage = folder
+                self._unreadable(folder, folder)
+        return found
 
     def _readable(self, stage: Path) -> Iterator[Version]:
         from cai_cli.engine import versions
 
         for path in sorted(path for path in stage.iterdir() if versions.number_of(path.name)):
+            self._at, manifest = path, path / versions.MANIFEST
             try:
                 version = replace(versions.read(path), path=path)  # as the user named it, wherever links lead
-            except Fix:
-                self._add(path / versions.MANIFEST, "cannot be read, or was written by a newer cai")
-                self.broken.append(path)
+            except Fix as fix:
+                self._no_manifest(manifest, fix)
                 continue
             if missing := [key for key in _KEYS if key not in version.manifest]:
-                self._add(path / versions.MANIFEST, f"has no {', '.join(missing)}")
-                self.broken.append(path)
+                self._add(manifest, f"has no {', '.join(missing)}")
             else:
                 yield version
 
+    def _no_manifest(self, path: Path, fix: Fix) -> None:
+        if isinstance(fix.__cause__, PermissionError):
+            self._unreadable(path, path.parent)
+        elif fix.__cause__ is None:
+            self._add(path, "was written by a newer cai", "newer")
+        else:
+            self._add(path, "cannot be read")
+
     def _version(self, version: Version) -> None:
+        from cai_cli.engine.card_upkeep import CARD
+
         manifest = version.manifest
         if version.name.partition("-")[2] != version.fingerprint[:8] or manifest["stage"] != version.path.parent.name:
             self._add(version.path, f"its manifest is that of {manifest['stage']} {manifest['version']}")
-        whole = [file for file in manifest["files"] if self._file(version.path, file)]
-        if len(whole) == len(manifest["files"]):
+        card, files = version.path / CARD, manifest["files"]
+        data = [file for file in files if file["name"] != CARD]
+        whole = [file for file in data if self._file(version.path, file)]
+        if len(whole) == len(data):
             self._counts(version)
             self._ids(version)
-        listed = {file["name"] for file in manifest["files"]} | _UNLISTED
-        if not (version.path / "README.md").is_file():
-            self._add(version.path / "README.md", "is missing, so the folder does not load by its own path")
+        if not card.is_file():
+            self._add(card, "is missing, so the folder does not load by its own path", "card")
+        for file in (file for file in files if file["name"] == CARD and card.is_file()):
+            self._file(version.path, file, "edited")
+        listed = {file["name"] for file in files} | _UNLISTED
         for path in sorted(version.path.iterdir()):
             if path.name not in listed:
-                self._add(path, "no file of this version: the manifest does not list it")
+                self._add(path, "no file of this version: the manifest does not list it", "stray")
 
-    def _file(self, folder: Path, file: dict[str, Any]) -> bool:
+    def _file(self, folder: Path, file: dict[str, Any], how: How = "version") -> bool:
         """One file against its entry. Gives: whether it is what the manifest says, byte for byte"""
         from cai_cli.engine.export_checks import change
 
         path, self._of.files = folder / file["name"], self._of.files + 1
         try:
             what = change(path, file)
+        except PermissionError:
+            self._unreadable(path, path)
+            return False
         except OSError as error:
             what = error.strerror or "cannot be read"
         if what:
-            self._add(path, what)
+            self._add(path, what, how)
         return not what
 
     def _counts(self, version: Version) -> None:
@@ -325,26 +315,16 @@ class Check:
             self._add(path, fix.message)  # compressed, and the sha256 is that of a damaged file
 
     def _latest(self, stage: Path) -> None:
+        from cai_cli.engine.card_upkeep import CARD, declares
         from cai_cli.engine.versions import number_of
 
         link = stage / "latest"
         target = link.resolve()
         if not link.is_symlink() or target.parent != stage.resolve() or not number_of(target.name) or not target.is_dir():
-            self._add(link, "names no version of this stage")
-        elif any(target.glob("*-of-*")) and not self._declared(stage, target.name):
-            self._add(stage.parent / "README.md", f"does not declare {stage.name}/{target.name}, so `datasets` does not find it")
-            self.broken.append(stage / target.name)  # made again, it is declared again
-
-    def _declared(self, stage: Path, version: str) -> bool:
-        import yaml
-
-        try:
-            _, _, rest = (stage.parent / "README.md").read_text("utf-8").partition("---\n")
-            front = yaml.safe_load(rest.partition("\n---\n")[0])
-            paths = [file["path"] for one in front["configs"] if one["config_name"] == stage.name for file in one["data_files"]]
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
-            return False
-        return any(str(path).startswith(f"{stage.name}/{version}/") for path in paths)
+            self._add(link, "names no version of this stage", "link")
+        elif any(target.glob("*-of-*")) and not declares(stage.parent, stage.name, target.name):
+            what = f"does not declare {stage.name}/{target.name}, so `datasets` does not find it"
+            self._add(stage.parent / CARD, what, "card")
 
 
 def _stem(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable
 
 from cai_cli.engine.ledger import Ledger
 from cai_cli.errors import Fatal, Fix
@@ -11,6 +12,7 @@ from cai_cli.flow import Model, Reply, Request
 from cai_cli.prices import Price, near_name, price_of
 
 FRAME_TOKENS, TURN_TOKENS = 64, 16  # around a request and around each turn
+AHEAD, MANY = 4, 8  # for so many in flight the money of one more is set aside, if they are many: else each waits for the disk
 
 
 class Spent(Fatal):
@@ -24,6 +26,10 @@ class Budget:
         self.ledger, self.cap_usd = ledger, cap_usd
         self.dollars = 0.0  # settled by this run
         self._reserved = 0  # requests that hold a reservation
+        self._held = 0.0  # dollars of these reservations
+        self._free = 0.0  # dollars set aside on disk that no request holds
+        self._topping: asyncio.Task[None] | None = None
+        self._tight = False  # the cap left no room for more than what requests hold
         self._changed: asyncio.Future[None] | None = None  # resolved, and replaced, whenever one gives its reservation back
         self._prices: dict[tuple[object, ...], Price | None] = {}
 
@@ -52,27 +58,65 @@ class Budget:
         return price.dollars(reply.tokens_in, reply.tokens_out, reply.tokens_cache_read, reply.tokens_cache_write)
 
     async def reserve(self, dollars: float) -> None:
-        """Set `dollars` aside, on disk. Waits for requests in flight to settle before giving up. Raises: Spent
+        """Set `dollars` aside, on disk. Waits for requests in flight to settle before giving up. Raises: Spent"""
+        while (changed := await self.take(dollars)) is not None:
+            await changed
 
-        One write of the ledger's groups for each request: what is set aside is then, at any moment, just what is in flight,
-        and that is all that a kill can cost.
+    async def take(self, dollars: float) -> Awaitable[None] | None:
+        """Set `dollars` aside, on disk, if the cap allows it now. Gives: None, or what to wait for before the next try
+
+        What is set aside is, at any moment, what is in flight and at most a quarter more, and that is all that a kill can cost.
+        Raises: Spent: nothing is in flight that could give something back
         """
         if self.cap_usd is None or dollars <= 0:
-            return
-        while not await self._lease(dollars):
-            pass
-
-    async def _lease(self, dollars: float) -> bool:
-        """Try once; where the cap does not allow it now, wait until something is given back."""
-        assert self.cap_usd is not None
+            return None
         changed = self._changed = self._changed or asyncio.get_running_loop().create_future()
-        if await self.ledger.lease(dollars, self.cap_usd):
-            self._reserved += 1
-            return True
-        if not changed.done() and self._reserved == 0:
-            raise self._spent(dollars)
-        await asyncio.shield(changed)
-        return False
+        if self._free >= dollars:
+            self._free -= dollars
+        elif not await self.ledger.lease(dollars, self.cap_usd):
+            if await self._drop():
+                return await self.take(dollars)
+            if not changed.done() and self._reserved == 0:
+                raise self._spent(dollars)
+            return asyncio.shield(changed)
+        self._held, self._reserved = self._held + dollars, self._reserved + 1
+        if self._topping is None and self._free < 0.9 * self._ahead:
+            self._topping = asyncio.create_task(self._top_up(self.cap_usd))
+        return None
+
+    async def _top_up(self, cap_usd: float) -> None:
+        """Set aside what the next few requests will need, so that they do not wait for the disk with a slot in hand."""
+        more = self._ahead - self._free
+        try:
+            if await self.ledger.lease(more, cap_usd):
+                self._give_back(more, more)
+            else:
+                self._tight = True
+        except Fatal:
+            self._tight = True  # the disk: whoever writes next tells it, and stops the run
+        finally:
+            self._topping = None
+
+    async def _drop(self) -> bool:
+        """From now on set nothing aside ahead. Gives: whether something was, and is free again"""
+        self._tight = True
+        topping, had = self._topping, self._free > 0
+        if topping is not None:
+            await asyncio.wait((topping,))
+        self._give_back(0.0, 0.0)
+        return had or topping is not None
+
+    @property
+    def _ahead(self) -> float:
+        """Dollars to set aside beyond what requests hold; none where few are in flight."""
+        return 0.0 if self._tight or self._reserved < MANY else self._held / AHEAD
+
+    def _give_back(self, dollars: float, unspent: float) -> None:
+        """Nobody holds these `dollars` now. Of the `unspent` a little is kept for the next request, the rest is free again."""
+        kept = min(self._free + unspent, self._ahead)
+        back, self._free = self._free + dollars - kept, kept
+        if back > 0:
+            self.ledger.unlease(back)
 
     def _spent(self, dollars: float) -> Spent:
         assert self.cap_usd is not None
@@ -86,11 +130,18 @@ class Budget:
         self.dollars += dollars
         if self.cap_usd is None or reserved <= 0:
             return
-        self._reserved -= 1
-        self.ledger.unlease(reserved)
+        self._held, self._reserved = self._held - reserved, self._reserved - 1
+        self._give_back(reserved, max(0.0, reserved - dollars))
         if self._changed is not None:
             self._changed.set_result(None)
             self._changed = None
+
+    def close(self) -> None:
+        """A run ends: what no request holds is free again."""
+        if self._topping is not None:
+            self._topping.cancel()
+        self._tight = True
+        self._give_back(0.0, 0.0)
 
 
 def _exact(dollars: float) -> str:

@@ -37,7 +37,7 @@ def is_whole(output: Path, version: Version) -> bool:
 
 
 def restore(stage: Path, features: Features) -> None:
-    """Write the card of each version of a stage that has none any more, where it comes out as it was. Takes: `stage`: its folder"""
+    """Write the card of each version of a stage that has none any more, where it comes out as it was. `stage`: its folder"""
     for folder in _without(stage):
         try:
             manifest = versions.read(folder).manifest

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from cai_cli.engine.files import unpacked
-from cai_cli.engine.versions import REMAKE, Version
+from cai_cli.engine.versions import REMAKE, Version, not_permitted
 from cai_cli.errors import Exit, Fix
 
 KINDS_MOST = 20  # values of a column whose shares are told; one with more tells rows apart, it does not sort them
@@ -97,11 +97,13 @@ def shares_of(row: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
 
 
 def lines_of(version: Version) -> Iterator[bytes]:
-    """The lines of a version's rows, file by file. Raises: Fix: a file is gone or damaged"""
+    """The lines of a version's rows, file by file. Raises: Fix: a file is gone, damaged, or may not be read"""
     for path in version.files():
         try:
             with unpacked(path) as lines:
                 yield from lines
+        except Fix as fix:
+            raise not_permitted(path) if isinstance(fix.__cause__, PermissionError) else fix from fix.__cause__
         except (OSError, EOFError) as error:
             raise changed(version) from error
 

@@ -1,4 +1,4 @@
-"""Drive flows: every request goes ledger -> budget -> pace -> provider -> ledger -> budget, and only then back to its stage."""
+"""Drive flows: every request goes ledger -> pace -> budget -> provider -> ledger -> budget, and only then back to its stage."""
 
 from __future__ import annotations
 
@@ -60,6 +60,36 @@ class Usage:
         self.models[request.stage].add(asked, 1, tokens_in, reply.tokens_out, tokens_in)
 
 
+@dataclass(slots=True)
+class _Flown:
+    """One flow, as this run had it."""
+
+    used: int = 0  # replies
+    dollars: float = 0.0  # what they cost, in whatever run they were bought
+    fresh: int = 0  # requests that the ledger had no reply to
+
+
+@dataclass(slots=True)
+class Work:
+    """What the flows of a run came to, for its speed and for what the rest will cost."""
+
+    ended: int = 0
+    fresh: int = 0  # of these, flows that did not come from the ledger alone
+    dollars: float = 0.0  # what the replies of those that ended cost, in whatever run they were bought
+    open_dollars: float = 0.0  # the same of the flows that go on
+
+    def use(self, flown: _Flown, dollars: float) -> None:
+        flown.used += 1
+        flown.dollars += dollars
+        self.open_dollars += dollars
+
+    def end(self, flown: _Flown) -> None:
+        self.ended += 1
+        self.fresh += flown.fresh > 0 or flown.used == 0
+        self.dollars += flown.dollars
+        self.open_dollars -= flown.dollars
+
+
 class Flight(NamedTuple):
     """A request that was sent and not answered yet."""
 
@@ -82,6 +112,7 @@ class Asker:
     def __init__(self, ledger: Ledger, budget: Budget, pace_for: Paces, connect: Connect, clock: Clock) -> None:
         self.ledger, self.budget, self.pace_for, self.connect, self.clock = ledger, budget, pace_for, connect, clock
         self.counts: defaultdict[str, Counts] = defaultdict(Counts)
+        self.work = Work()
         self.trouble: Counter[str] = Counter()  # what was retried, by kind
         self.said: dict[str, str] = {}  # by kind: the server and its latest failure
         self.systemic = Systemic()
@@ -95,25 +126,28 @@ class Asker:
 
     async def drive(self, flow: Flow[T], usage: Usage) -> T:
         """Run a flow to its end. Gives: what it returns. Raises: Stopped, Fatal"""
+        flown = _Flown()
         try:
             requests = next(flow)
             while True:
-                outcomes = await self.wave(requests)
+                outcomes = await self.wave(requests, flown)
                 for request, outcome in zip(requests, outcomes, strict=True):
                     if isinstance(outcome, Reply):
                         usage.add(request, outcome)
+                        self.work.use(flown, self.budget.cost(request.model, outcome))
                 requests = flow.send(outcomes)
         except StopIteration as end:
+            self.work.end(flown)
             result: T = end.value
             return result
         finally:
             flow.close()
 
-    async def wave(self, requests: tuple[Request, ...]) -> tuple[Outcome, ...]:
+    async def wave(self, requests: tuple[Request, ...], flown: _Flown | None = None) -> tuple[Outcome, ...]:
         """Ask several requests at once; those in flight are waited for even when one of them stops the run."""
         if len(requests) == 1:
-            return (await self.outcome(requests[0]),)
-        results = await asyncio.gather(*map(self.outcome, requests), return_exceptions=True)
+            return (await self.outcome(requests[0], flown),)
+        results = await asyncio.gather(*(self.outcome(one, flown) for one in requests), return_exceptions=True)
         outcomes: list[Outcome] = []
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, Reject):
@@ -121,8 +155,8 @@ class Asker:
             outcomes.append(result)
         return tuple(outcomes)
 
-    async def outcome(self, request: Request) -> Outcome:
-        """The reply to a request: from the ledger, from an identical request in flight, or bought."""
+    async def outcome(self, request: Request, flown: _Flown | None = None) -> Outcome:
+        """The reply to a request: from the ledger, from an identical request in flight, or bought, which `flown` notes."""
         key = key_of(request)
         if (known := self.ledger.get(key)) is not None:
             self.counts[request.stage].replayed += 1
@@ -130,6 +164,8 @@ class Asker:
             return known
         if self.stopping:
             raise Stopped
+        if flown is not None:
+            flown.fresh += 1
         if (flying := self._flying.get(key)) is not None:
             return await asyncio.shield(flying)
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -171,9 +207,8 @@ class Asker:
 
     async def _send(self, key: bytes, request: Request, pace: Pace, provider: Provider, first: bool) -> Reply:
         reserved, dollars = self.budget.most(request), 0.0
-        await self.budget.reserve(reserved)
+        await self._admitted(pace, reserved)
         try:
-            await pace.enter()
             with self._flight():
                 reply = await self._ask(request, pace, provider)
                 pace.succeeded()
@@ -195,6 +230,20 @@ class Asker:
             raise
         finally:
             self.budget.settle(reserved, dollars)
+
+    async def _admitted(self, pace: Pace, reserved: float) -> None:
+        """Wait for a slot and, with it in hand, for money: what is set aside while others have the slots, a kill would cost."""
+        while True:
+            await pace.enter()
+            try:
+                changed = await self.budget.take(reserved)
+            except BaseException:
+                pace.leave()
+                raise
+            if changed is None:
+                return
+            pace.leave()
+            await changed
 
     async def _ask(self, request: Request, pace: Pace, provider: Provider) -> Reply:
         sent_at, deadline_s = self.clock.now(), min(900.0, 60.0 + request.model.max_tokens / 10)

@@ -18,6 +18,7 @@ import orjson
 
 from cai_cli.config import Config
 from cai_cli.engine import plan, run, tables, versions
+from cai_cli.engine.card_upkeep import is_whole
 from cai_cli.engine.disk import Patience
 from cai_cli.engine.drive import Usage
 from cai_cli.engine.feed import Feed, Unit
@@ -185,7 +186,7 @@ class _ExpandRun(Run):
 
     def _come_back(self, version: Version) -> None:
         newest = versions.latest(self.config.output_path, NAME)
-        if newest is None or newest.path != version.path:
+        if newest is None or newest.path != version.path or not is_whole(self.config.output_path, version):
             make_latest(self.config.output_path, self.config.name, plan.shapes(), version)
         self.summary.nothing = f"{NAME}/{version.name} is what this config makes"
         self._note(version.manifest, version.name)

@@ -14,6 +14,7 @@ from cai_cli import exports, prompts
 from cai_cli.config import Config
 from cai_cli.constitution import BUILT_IN, Constitution
 from cai_cli.engine import disk, mix, plan, tables, versions
+from cai_cli.engine.card_upkeep import is_whole
 from cai_cli.engine.export_checks import Format, nothing_to_write, refuse_changed, refuse_dataset, refuse_other_format
 from cai_cli.engine.feed import Feed, Unit, from_version
 from cai_cli.engine.files import File, read_file

@@ -74,6 +74,13 @@ def found_in(db: sqlite3.Connection, key: bytes) -> Outcome | None:
     return Reject(*found) if found else None
 
 
+def spent(db: sqlite3.Connection, job: str, own: bool) -> tuple[float, float]:
+    """Dollars (settled, unsettled) of a job over all runs, or of all jobs where the ledger is the output's `own`."""
+    sums = "SELECT coalesce(sum(settled), 0.0), coalesce(sum(leased - settled), 0.0) FROM spending WHERE ? OR job = ?"
+    settled, unsettled = db.execute(sums, (own, job)).fetchone()
+    return settled, unsettled
+
+
 Job = Callable[[sqlite3.Connection], Any]
 
 
@@ -87,12 +94,13 @@ class _Write:
 class Ledger:
     """The ledger of one state folder, opened by one process for one run."""
 
-    def __init__(self, path: Path, run: str, job: str, patience: Patience | None = None) -> None:
-        """Open or create. `job` names the output that money is counted for; `patience`: how a full disk is waited for.
+    def __init__(self, path: Path, run: str, job: str, patience: Patience | None = None, own: bool = False) -> None:
+        """Open or create. `job` names the output that money is counted for, `own`: all money in this ledger, whatever the output
+        was called then; `patience`: how a full disk is waited for.
 
         Raises: Fix: a network file system, a ledger of a newer version, no permission
         """
-        self.path, self.run, self.job = path, run, job
+        self.path, self.run, self.job, self.own = path, run, job, own
         refuse_network_filesystem(path.parent)
         self._reader, self._writer = self._open()
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -163,7 +171,7 @@ class Ledger:
         """Set `dollars` of the job's budget aside for this run, if so much is left under the cap. Gives: whether it was"""
 
         def job(db: sqlite3.Connection) -> bool:
-            (taken,) = db.execute("SELECT coalesce(sum(leased), 0) FROM spending WHERE job = ?", (self.job,)).fetchone()
+            taken = sum(spent(db, self.job, self.own))
             fits: bool = taken + dollars <= cap + 1e-9
             if fits:
                 db.execute("UPDATE spending SET leased = leased + ? WHERE run = ?", (dollars, self.run))
@@ -186,9 +194,7 @@ class Ledger:
 
     def spent(self) -> tuple[float, float]:
         """Dollars (settled, unsettled) of the job over all runs; unsettled: in flight now, or when a run was killed."""
-        sums = "SELECT coalesce(sum(settled), 0), coalesce(sum(leased - settled), 0) FROM spending WHERE job = ?"
-        settled, unsettled = self._reader.execute(sums, (self.job,)).fetchone()
-        return settled, unsettled
+        return spent(self._reader, self.job, self.own)
 
     def close(self) -> None:
         """Write what is queued, and stop; a disk that is full now is not waited for."""

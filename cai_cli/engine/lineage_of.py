@@ -123,7 +123,11 @@ def lineage_of(config: Config, wanted: str, stage: str | None = None) -> Lineage
     Raises: Fix (exit 65): nobody knows the id; Fatal: the ledger cannot be read
     """
     stages = plan.stage_names()
-    history = {facts["run"]: facts for facts in runs.all_of(config.state_path, config.output_path)}
+    # of all outputs that share the ledger: what one bought, another may take
+    logs = sorted(runs.all_of(config.state_path, None), key=lambda facts: float(facts["started"]))
+    history = {facts["run"]: facts for facts in logs}
+    mine = {facts["run"] for facts in runs.all_of(config.state_path, config.output_path)}
+    own = {run: facts for run, facts in history.items() if run in mine}
     staged = stored.staged(config.output_path, stages)
     there = [*stored.newest(config.output_path, stages).values(), *(staged.stages.values() if staged else ())]
     fates = _fates(there, (wanted,))
@@ -137,10 +141,10 @@ def lineage_of(config: Config, wanted: str, stage: str | None = None) -> Lineage
     if not fates:  # of a pair that was not made: what became of its samples
         fates = _fates(there, tuple(dict.fromkeys(one.row for one in asked)))
     asked, others = (tuple(one for one in found if stage in (None, one.stage)) for found in (asked, others))
-    makers = {one.stage: maker for one in there if (maker := _maker(history, one.stage, one.version))}
-    known = {one.bought.run for one in (*asked, *others) if one.bought} | {
-        makers[one.stage] for one in asked if one.stage in makers
-    }
+    makers = {one.stage: maker for one in there if (maker := _maker(own, one.stage, one.version))}
+    every = (*asked, *others)
+    bought = [*(one.bought for one in every), *(old.bought for one in every for old in one.earlier)]
+    known = {one.run for one in bought if one} | {makers[one.stage] for one in asked if one.stage in makers}
     return Lineage(
         id=wanted, asked=asked, others=others, fates=tuple(fates), makers=makers, missing=missing,
         runs={run: facts for run, facts in history.items() if run in known},
@@ -174,7 +178,7 @@ def _played(config: Config, db: sqlite3.Connection, wanted: str) -> Iterator[Ask
         return
     if config.prompts is not None and config.prompts.path == "-":
         raise Fix("the prompts came from stdin, which cannot be read again")
-    steps, retries = plan.steps_of(config, names), Retries.of(config.output_path)
+    steps, retries = plan.steps_of(config, names), Retries.of_config(config)
     program, feed = plan.program_of(steps), plan.feed_of(config, steps, None, None)
     for rows in candidates(feed, wanted):
         prompt_id, found = prompt_id_of(rows[0]), list(_followed(program(rows), db, retries))

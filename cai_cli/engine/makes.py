@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from cai_cli.config import Config
 from cai_cli.engine import plan
-from cai_cli.engine.expand import NAME as EXPAND
 from cai_cli.engine.expand import sources
 from cai_cli.engine.publish import lineages
 from cai_cli.engine.retries import Retries
 from cai_cli.engine.shards import Layout
+from cai_cli.engine.waves import NAME as EXPAND
 from cai_cli.errors import Fix
 
 

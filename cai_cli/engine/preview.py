@@ -251,7 +251,7 @@ def _distinct(asked: Iterable[_Asked]) -> tuple[Question, ...]:
 @contextmanager
 def _given(config: Config) -> Iterator[Known]:
     """The ledger's replies to questions as they were put last, read without touching it. Raises: Fatal"""
-    path, retries = config.state_path / "ledger.sqlite", Retries.of(config.output_path)
+    path, retries = config.state_path / "ledger.sqlite", Retries.of_config(config)
     if not path.exists():
         yield _nobody_said
         return

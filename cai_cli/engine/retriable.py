@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -16,11 +16,13 @@ from cai_cli.engine.feed import Feed, from_version
 from cai_cli.engine.files import unpacked
 from cai_cli.engine.plan import Step
 from cai_cli.engine.publish import lineages
-from cai_cli.engine.retries import Again, Retries
+from cai_cli.engine.retries import Again, Batch, Retries
 from cai_cli.engine.rows import Program
 from cai_cli.engine.shards import REJECTS, Layout
 from cai_cli.engine.versions import Version
 from cai_cli.errors import Exit, Fix
+
+Typed = Callable[[str], str]  # from a verb to its command line for the same config, input and output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class Standing:
     steps: Sequence[Step]
     feed: Feed
     found: Mapping[str, Version]  # of the steps that ask
+    whole: bool = False  # a run, not a stage by itself
     retries: Retries
     base: Retries
     limit: int | None = None
@@ -45,7 +48,13 @@ class Standing:
     @property
     def pending(self) -> list[Again]:
         """What a retry that was stopped has begun to ask again."""
-        return [one for batch in self.retries.batches[len(self.base.batches) :] for one in batch.questions]
+        return [one for batch in self.begun for one in batch.questions if one.stage in self.found]
+
+    @property
+    def begun(self) -> list[Batch]:
+        """The retries that were stopped, the oldest first."""
+        later = self.retries.batches[len(self.base.batches) :]
+        return [batch for batch in later if any(one.stage in self.found for one in batch.questions)]
 
     def program(self) -> Program:
         return plan.program_of(self.row_wise)
@@ -59,9 +68,10 @@ class Standing:
 # Where things stand.
 
 
-def standings(config: Config, given: str | None) -> list[Standing]:
+def standings(config: Config, given: str | None, typed: Typed) -> list[Standing]:
     """What of an output could be retried: the run as a whole if its versions are what this config makes, else stages that are.
 
+    Takes: `typed`: a verb's command line, for hints
     Raises: Fix: no stage, no version yet, none that this config makes, or input from stdin
     """
     if given == "-" or (given is None and config.prompts is not None and config.prompts.path == "-"):
@@ -71,17 +81,17 @@ def standings(config: Config, given: str | None) -> list[Standing]:
         hint = "`cai expand` asks more where an ask failed: raise expand.max_asks"
         raise Fix(f"{config.path}: there is no stage whose rows could be asked about again", hint)
     if not any(versions.latest(config.output_path, name) for name in names):
-        raise Fix(f"{config.output_path} holds no version yet", f"make one: cai run {config.path}", Exit.INPUT)
-    path, retries = Path(given) if given else None, Retries.of(config.output_path)
+        raise Fix(f"{config.output_path} holds no version yet", f"make one: {typed('run')}", Exit.INPUT)
+    path, retries = Path(given) if given else None, Retries.of_config(config)
     whole = next(_standing(config, retries, _as_run(config, names, path)), None)
     if whole is not None:
-        return [whole]
+        return [replace(whole, whole=True)]
     # A stage counts only where all before it are this config's too: else the config is another one than that of these rows.
     there = [name for name in _asking(names) if _there(config, name)]
     alone = (next(_standing(config, retries, _by_itself(config, name, path)), None) for name in there)
     if found := [one for one in itertools.takewhile(lambda one: one is not None, alone) if one is not None]:
         return found
-    hint = f"make them: cai run {config.path}; after a run with -i, --set or --seed, give `cai retry` the same"
+    hint = f"make them: {typed('run')}; after a run with -i, --set or --seed, give `cai retry` the same"
     raise Fix(f"no version in {config.output_path} is what this config makes{_other(config, names[0], path)}", hint)
 
 
@@ -141,28 +151,48 @@ def _there(config: Config, name: str) -> bool:
 
 def _standing(config: Config, retries: Retries, ways: Iterator[_Way]) -> Iterator[Standing]:
     for steps, feed, limit in ways:
-        layout = Layout(feed.shards, config.split.test, config.shards.compression)
-        for count in range(len(retries.batches), -1, -1):
-            base = retries.first(count)
-            made = lineages(steps, feed, layout, base.digests())
-            names = _asking([step.name for step in steps])
-            found = {name: versions.find(config.output_path, name, made[name].fingerprint) for name in names}
-            whole = {name: version for name, version in found.items() if version is not None}
-            if len(whole) == len(found):
-                yield Standing(steps=steps, feed=feed, found=whole, retries=retries, base=base, limit=limit)
-                break
+        after = [_made(config, steps, feed, retries.first(count)) for count in range(len(retries.batches) + 1)]
+        asking = _asking([step.name for step in steps])
+        if (count := _ended(after, asking, len(steps), retries)) is not None:
+            found = {name: after[count][name] for name in asking}
+            yield Standing(steps=steps, feed=feed, found=found, retries=retries, base=retries.first(count), limit=limit)
+
+
+def _made(config: Config, steps: Sequence[Step], feed: Feed, retries: Retries) -> dict[str, Version]:
+    """The versions that are there of what steps make with these retries."""
+    layout = Layout(feed.shards, config.split.test, config.shards.compression)
+    lineage = lineages(steps, feed, layout, retries.digests())
+    found = {name: versions.find(config.output_path, name, one.fingerprint) for name, one in lineage.items()}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def _ended(after: Sequence[Mapping[str, Version]], asking: Sequence[str], steps: int, retries: Retries) -> int | None:
+    """How many retries have come to their end, tables and all. None: not even the run, before any retry, has.
+
+    Takes: `after`: the versions that are there of each state, the one without retries first
+    """
+    whole = [count for count, made in enumerate(after) if all(name in made for name in asking)]
+    if not whole:
+        return None
+    count = max((count for count in whole if len(after[count]) == steps), default=whole[-1])
+    # Killed when all was published, or before a table that was never made: the same command must not begin another one.
+    stopped = count > 0 and not retries.batches[count - 1].ended
+    return count - 1 if stopped and count - 1 in whole else count
 
 
 # Which rows failed.
 
 
-def failed_rows(standing: Standing) -> Iterator[Failed]:
-    """Rows that were rejected, and rows that were kept although they were refused or cut off, stage by stage, in order."""
+def failed_rows(standing: Standing, typed: Typed) -> Iterator[Failed]:
+    """Rows that were rejected, and rows that were kept although they were refused or cut off, stage by stage, in order.
+
+    Takes: `typed`: a verb's command line, for hints. Raises: Fix: a file of rows is missing or damaged
+    """
     for step in standing.row_wise:
         version = standing.found[step.name]
         yield from _rejected(version, step.name)
         if step.reads[0] in plan.INPUTS and "refused" in plan.shapes()[step.name].__dataclass_fields__:
-            yield from _flagged(version, step.name)
+            yield from _flagged(version, step.name, typed)
 
 
 def _rejected(version: Version, stage: str) -> Iterator[Failed]:
@@ -175,9 +205,11 @@ def _rejected(version: Version, stage: str) -> Iterator[Failed]:
             yield Failed(stage=stage, id=row["id"], prompt_id=row["prompt_id"], reason=row["reason"], where=row["where"])
 
 
-def _flagged(version: Version, stage: str) -> Iterator[Failed]:
+def _flagged(version: Version, stage: str, typed: Typed) -> Iterator[Failed]:
     marks = {flag: f'"{flag}":true'.encode() for flag in FLAGS}  # inside a text its quotes would be escaped
     for path in version.files():
+        if not path.exists():
+            raise Fix(f"{path} is missing", f"see what else is, and how to get it back: {typed('verify')}", Exit.INPUT)
         with unpacked(path) as lines:
             for line in lines:
                 if any(mark in line for mark in marks.values()):

@@ -2,18 +2,21 @@
 
 A retried question is put with a later attempt number, so it has a key of its own in the ledger. The reply that it supersedes
 stays there under the old key, for whoever looks back, and no other output that shares the ledger sees a change. What the file
-says of a stage is part of that stage's fingerprint: a retry is a new version, and the file's loss brings the old one back.
+says of a stage is part of that stage's fingerprint: a retry is a new version, and the file's loss brings the old one back. It
+says it for configs that ask the same of this stage and of those before it; to another config of the output it says nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from cai_cli.config import Config
+from cai_cli.engine import plan
 from cai_cli.engine.disk import write_durably
 from cai_cli.engine.ledger import key_of
 from cai_cli.engine.program import MadeBy
@@ -48,11 +51,23 @@ class Again:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one `cai retry` asked again. `at`: seconds since 1970"""
+    """What one `cai retry` asked again. `at`: seconds since 1970. `origins`: of its stages, see `origins_of`. `ended`: whether
+    all that it makes is there"""
 
     at: float
     command: str
     questions: tuple[Again, ...]
+    origins: Mapping[str, str]
+    ended: bool = False
+
+    @property
+    def stages(self) -> set[str]:
+        return {one.stage for one in self.questions}
+
+    def within(self, origins: Mapping[str, str]) -> Batch:
+        """Those of its questions whose stages still have the same origins."""
+        same = {stage for stage, origin in self.origins.items() if origins.get(stage) == origin}
+        return replace(self, questions=tuple(one for one in self.questions if one.stage in same))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +89,7 @@ class Retries:
 
     @classmethod
     def of(cls, output: Path) -> Retries:
-        """Those of an output; none where it has no such file. Raises: Fix: the file is damaged, or of a newer cai"""
+        """All of an output; none where it has no such file. Raises: Fix: the file is damaged, or of a newer cai"""
         path = path_in(output)
         try:
             document = orjson.loads(path.read_bytes())
@@ -87,12 +102,30 @@ class Retries:
             hint = "move it away: what was retried is then as it was before, and the ledger keeps both replies"
             raise Fix(f"{path} is damaged", hint, Exit.INPUT) from error
 
+    @classmethod
+    def of_config(cls, config: Config) -> Retries:
+        """Those of its output that concern a config. Raises: Fix: the file is damaged, or a part of the config cannot be used"""
+        every = cls.of(config.output_path)
+        if not every.batches:
+            return every
+        origins = origins_of(config)
+        return cls([batch for batch in (one.within(origins) for one in every.batches) if batch.questions])
+
     def first(self, count: int) -> Retries:
         """The state after so many batches."""
         return Retries(self.batches[:count])
 
     def with_batch(self, batch: Batch) -> Retries:
         return Retries((*self.batches, batch))
+
+    def end(self, config: Config, stages: Collection[str]) -> None:
+        """Write down that a run of these stages has made all that the config's retries of them make."""
+        if all(batch.ended for batch in self.batches):
+            return
+        origins, every = origins_of(config), Retries.of(config.output_path)
+        ends = [batch.stages <= set(stages) and batch.within(origins) == batch for batch in every.batches]
+        pairs = zip(every.batches, ends, strict=True)
+        Retries([replace(batch, ended=batch.ended or end) for batch, end in pairs]).save(config.output_path)
 
     def save(self, output: Path) -> None:
         """Write them, whole or not at all."""
@@ -144,6 +177,27 @@ class Retries:
         return self._last.get(_place(request)) if (request.stage, request.row) in self._rows else None
 
 
+def origins_of(config: Config) -> dict[str, str]:
+    """By stage, a digest of what its questions come from, but for the input: what it is made of, and all stages before it.
+
+    The input is left out so that what was retried stays so when rows are added to it.
+    """
+    steps = {name: plan.steps_of(config, [name])[0] for name in plan.sections_of(config) if name not in plan.table_names()}
+    parts = {name: step.fingerprints() for name, step in steps.items()}
+    behind = {name: {*plan.reads_of(name), step.again} for name, step in steps.items()}
+    return {name: fingerprint([(other, parts[other]) for other in _before(name, behind)]) for name in steps}
+
+
+def _before(stage: str, behind: Mapping[str, set[str]]) -> list[str]:
+    """A stage and all that it hangs on."""
+    found, waiting = set[str](), [stage]
+    while waiting:
+        if (name := waiting.pop()) in behind and name not in found:
+            found.add(name)
+            waiting.extend(behind[name])
+    return sorted(found)
+
+
 def path_in(output: Path) -> Path:
     """Where an output's retries are kept. Beside its versions and not in `state:`, which several outputs may share."""
     return output / ".cai" / FILE
@@ -162,4 +216,7 @@ def _later(request: Request, again: Again) -> Request:
 
 def _batch(document: Mapping[str, Any]) -> Batch:
     questions: Iterable[Mapping[str, Any]] = document["questions"]
-    return Batch(at=document["at"], command=document["command"], questions=tuple(Again(**one) for one in questions))
+    return Batch(
+        at=document["at"], command=document["command"], questions=tuple(Again(**one) for one in questions),
+        origins=dict(document["origins"]), ended=bool(document["ended"]),
+    )  # fmt: skip

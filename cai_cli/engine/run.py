@@ -111,9 +111,11 @@ def begun(config: Config, options: Options, make: Callable[[RunLog], Run]) -> Su
 
 
 def _said(error: BaseException | None) -> dict[str, Any]:
-    """What the log keeps of an error, for `cai status`. One about the input may quote a row: it stays out."""
-    if not isinstance(error, CaiError) or error.code is Exit.INPUT:
+    """What the log keeps of an error, for `cai status`. One about the input may quote a row: its words stay out."""
+    if not isinstance(error, CaiError):
         return {}
+    if error.code is Exit.INPUT:
+        return {"error": "the input could not be used", "hint": "the same command says where, and why", "raise_cap": False}
     return {"error": error.message, "hint": error.hint, "raise_cap": isinstance(error, Spent)}
 
 
@@ -125,7 +127,7 @@ class Run:
         self.steps = steps
         self.row_wise = [step for step in steps if step.name not in table_names()]
         self.table = next((step for step in steps if step.name in table_names()), None)
-        self.retries = Retries.of(config.output_path)
+        self.retries = Retries.of_config(config)
         self.summary = Summary()
 
     def run(self) -> None:
@@ -195,6 +197,7 @@ class VersionRun(Run):
         if self.table is not None and self.table.name not in found:
             self._table(self.table, feed)
         shutil.rmtree(self._staging, ignore_errors=True)  # all of it is published, by this run or by one that was killed
+        self.retries.end(self.config, [step.name for step in self.steps])
         self.judge_rejects()
         self._prune()
 

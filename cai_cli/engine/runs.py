@@ -65,19 +65,37 @@ class RunLog:
         self.update(ended=time.time(), state=state, exit=exit_code)
 
 
-def all_of(state: Path, output: Path) -> Iterator[dict[str, Any]]:
-    """The logs of all runs for an output, oldest first; a log that is being replaced or was cut off is left out."""
+def all_of(state: Path, output: Path | None) -> Iterator[dict[str, Any]]:
+    """The logs of all runs for an output, or (None) in a state folder, oldest first; one that was cut off is left out."""
     for path in sorted((state / "runs").glob("*/run.json")):
-        try:
-            facts: dict[str, Any] = orjson.loads(path.read_bytes())
-        except (OSError, orjson.JSONDecodeError):
-            continue
-        if facts["output"] != str(output.resolve()):
+        facts = _read(path)
+        if facts is None or (output is not None and not own(state, output) and facts["output"] != str(output.resolve())):
             continue  # several outputs may share a state folder
         if facts["state"] == "running" and not _alive(facts["pid"], facts.get("born", "")):
             facts["state"] = "killed"
         facts["suspended"] = facts["state"] == "running" and _stat(facts["pid"], _STATE) in ("T", "t")
         yield facts
+
+
+def own(state: Path, output: Path) -> bool:
+    """Whether a state folder is inside the output: then all in it is of this output, under whatever path it was written."""
+    return state.resolve() == output.resolve() / ".cai"
+
+
+_KNOWN: dict[str, type | tuple[type, ...]] = {
+    "run": str, "pid": int, "state": str, "output": str, "command": str, "started": (int, float),
+    "updated": (int, float),
+}  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A run's log; None: it is none, or not a whole one."""
+    try:
+        facts = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    whole = isinstance(facts, dict) and all(isinstance(facts.get(name), kind) for name, kind in _KNOWN.items())
+    return facts if whole else None
 
 
 def _alive(pid: int, born: str) -> bool:

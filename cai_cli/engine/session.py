@@ -18,10 +18,10 @@ from cai_cli.engine.feed import Feed
 from cai_cli.engine.ledger import Ledger
 from cai_cli.engine.pace import AUTO_MOST, Pace
 from cai_cli.engine.rows import Program, Rows
-from cai_cli.engine.runs import RunLog
+from cai_cli.engine.runs import RunLog, own
 from cai_cli.engine.servers import asked, held, oldest, servers
 from cai_cli.engine.sinks import Progress, ShardSink, Sink
-from cai_cli.engine.speed import Speed
+from cai_cli.engine.speed import Speed, in_all
 from cai_cli.errors import Exit, Fatal
 from cai_cli.flow import Model
 from cai_cli.reports.quantities import unpriced
@@ -86,7 +86,7 @@ class Session:
 
     async def _drive(self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink) -> Ended:
         path, job = self.config.state_path / "ledger.sqlite", str(self.config.output_path.resolve())
-        ledger = Ledger(path, self.log.run, job, sink.patience)
+        ledger = Ledger(path, self.log.run, job, sink.patience, own(self.config.state_path, self.config.output_path))
         asker = Asker(ledger, Budget(ledger, self.config.limits.budget_usd), self._pace_for, providers.connect, self.clock)
         snapshot = Snapshot(
             models=models, prompts=feed.prompts, progress=sink.progress, asker=asker, patience=sink.patience,
@@ -100,6 +100,7 @@ class Session:
             self.watch.end(snapshot)
             sink.patience.end()  # nobody looks on any more
             await asker.close()
+            asker.budget.close()
             if asker.in_flight == 0:  # else what was in flight may be billed: its money stays set aside
                 with contextlib.suppress(Fatal):  # a full disk, told already; what stays set aside is no more than the cap
                     await ledger.release()
@@ -130,7 +131,8 @@ class Session:
 
     def _tick(self, snapshot: Snapshot) -> None:
         now = time.monotonic()
-        snapshot.speed.note(now, snapshot.progress.prompts, snapshot.asker.budget.dollars)
+        if snapshot.asker.in_flight or snapshot.asker.work.fresh:  # before, what is there by now is taken up again
+            snapshot.speed.note(now, snapshot.asker.work.fresh)
         self.watch.tick(snapshot)
         if now >= self._log_at:
             self._log_at = now + (LOG_EVERY_S if now - snapshot.started < LATER_S else LATER_LOG_EVERY_S)
@@ -147,10 +149,17 @@ def facts(snapshot: Snapshot) -> dict[str, Any]:
         "prompts": snapshot.prompts, "done": progress.prompts, "in_flight": asker.in_flight, "dollars": budget.dollars,
         "trouble": dict(asker.trouble), "stages": {stage: stage_facts(snapshot, stage) for stage in snapshot.stages},
         "budget_usd": budget.cap_usd, "budget_gone_usd": snapshot.before_usd + budget.dollars, "per_s": snapshot.speed.per_s,
-        "dollars_in_all": snapshot.speed.in_all(snapshot.prompts, asker.in_flight), "writing": writing,
+        "dollars_in_all": _in_all(snapshot), "writing": writing,
         "slots": sum(int(pace.slots) for pace in paces) if paces else None, "servers": servers(asker, snapshot.asked),
         "oldest": oldest(asker), "held": snapshot.patience.reason or held(asker, snapshot.asked), "stopping": asker.stopping,
     }  # fmt: skip
+
+
+def _in_all(snapshot: Snapshot) -> float | None:
+    """Dollars of the budget that will be gone when this run is whole."""
+    work, gone = snapshot.asker.work, snapshot.before_usd + snapshot.asker.budget.dollars
+    left = snapshot.prompts - snapshot.progress.prompts
+    return in_all(gone, work.ended, work.dollars, left, work.open_dollars)
 
 
 def stage_facts(snapshot: Snapshot, stage: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How fast a run is lately, and what a prompt costs it: over the last minutes, since its start says nothing about the rest."""
+"""How fast a run is lately, since its start says nothing about the rest; and what the rest will cost."""
 
 from __future__ import annotations
 
@@ -13,26 +13,18 @@ FEW = 20  # prompts: what fewer cost says nothing about the rest
 class Look(NamedTuple):
     at: float  # on a clock that never goes back, in seconds
     prompts: int
-    dollars: float
 
 
 class Speed:
-    """Looks at a run's progress over the last two minutes.
-
-    Of a run that was taken up again the first look is left out: between it and the second, finished partitions are skipped.
-    """
+    """Looks at a run's progress over the last two minutes."""
 
     def __init__(self) -> None:
         self._looks: deque[Look] = deque()
         self._latest: Look | None = None
-        self._begun = False
 
-    def note(self, at: float, prompts: int, dollars: float) -> None:
-        """Look: `prompts` are done by now, for `dollars` of this run."""
-        if not self._begun:
-            self._begun = True
-            return
-        self._latest = Look(at, prompts, dollars)
+    def note(self, at: float, prompts: int) -> None:
+        """Look: `prompts` are done by now, not counted those that an earlier run had asked all about."""
+        self._latest = Look(at, prompts)
         if not self._looks or at >= self._looks[-1].at + APART_S:
             self._looks.append(self._latest)
         while len(self._looks) > 2 and self._looks[1].at <= at - WINDOW_S:
@@ -46,16 +38,13 @@ class Speed:
         done = self._latest.prompts - self._looks[0].prompts
         return done / (self._latest.at - self._looks[0].at) if done > 0 else None
 
-    def in_all(self, prompts: int, begun: int) -> float | None:
-        """Dollars that the whole run of `prompts` will come to, if the rest costs what the latest did; None: too early to tell.
 
-        `begun`: prompts that are being worked on. They were paid for in part and are not counted as done, which weighs much
-        while fewer than them are.
-        """
-        if self._latest is None:
-            return None
-        done = self._latest.prompts - self._looks[0].prompts
-        if done < max(FEW, begun):
-            return None
-        each = (self._latest.dollars - self._looks[0].dollars) / done
-        return self._latest.dollars + each * max(0, prompts - self._latest.prompts)
+def in_all(gone: float, ended: int, dollars: float, left: int, open_dollars: float) -> float | None:
+    """Dollars that all will come to, if each prompt that is left costs what those cost that ended; None: too early to tell.
+
+    Takes: `gone`: spent by now; `ended`: prompts that ended in this run, and what their replies cost, whenever they were bought;
+    `left`: prompts that have not ended, of which `open_dollars` are paid for already
+    """
+    if ended < FEW:
+        return None
+    return gone + max(0.0, dollars / ended * left - open_dollars)

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from cai_cli.errors import Exit, Fix, Reject
 from cai_cli.records import Rejected, from_row
 
 _NUMBER = re.compile(r"v?0*(\d+)")
+NEAREST = 5  # versions that are named where one is not there
+INPUT = "input"  # the stage of input that could not be used, as readers write it
 PARTIAL = "partial"  # in the place of a version's name
 
 
@@ -79,7 +81,9 @@ class Stored:
         """Its rejects."""
         for path in self.rejects:
             for place in self._lines(path):
-                yield self.read(Rejected, place)
+                row = self.read(Rejected, place)
+                # input that could not be used stands in the rejects of the first stage, and is counted with its
+                yield replace(row, stage=self.stage) if row.stage == INPUT else row
 
     def _lines(self, path: Path) -> Iterator[Place]:
         try:
@@ -121,8 +125,7 @@ class Stored:
 
 
 def _changed(place: Place, why: Reject) -> Fix:
-    hint = f"delete {place.path.parent}, then run the command that made it again: its rows come back from the ledger"
-    return Fix(f"{place.where}: {why.detail or why.reason}; a published file was changed", hint, Exit.INPUT)
+    return Fix(f"{place.where}: {why.detail or why.reason}; a published file was changed", versions.REMAKE, Exit.INPUT)
 
 
 # Versions.
@@ -156,10 +159,19 @@ def named(output: Path, stages: Sequence[str], wanted: str) -> dict[str, Stored]
     }
     if not any(found.values()):
         every = [one for there in known.values() for one in there]
-        close = difflib.get_close_matches(wanted, every, 1)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(every) or 'none'}"
-        raise Fix(f"{output} holds no version '{wanted}'", hint, Exit.INPUT)
+        raise Fix(f"{output} holds no version '{wanted}'", _nearest(wanted, every, number), Exit.INPUT)
     return {name: of_version(versions.read(output / name / one)) for name, there in found.items() for one in there[:1]}
+
+
+def _nearest(wanted: str, every: Sequence[str], number: re.Match[str] | None) -> str:
+    """A hint: the version that was probably meant, or the nearest few by number, else the newest."""
+    if (close := difflib.get_close_matches(wanted, every, 1)) and number is None:
+        return f"did you mean '{close[0]}'?"
+    numbers = {versions.number_of(one) for one in every}
+    goal = int(number[1]) if number else max(numbers, default=0)
+    few = sorted(sorted(numbers, key=lambda one: (abs(one - goal), -one))[:NEAREST])
+    more = f" and {len(numbers) - len(few):,} more" if len(numbers) > len(few) else ""
+    return f"there are: {', '.join(f'v{one:04d}' for one in few) or 'none'}{more}"
 
 
 # A job that goes on, or that was killed: its whole partitions, staged beside the versions.

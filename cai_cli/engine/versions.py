@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from cai_cli.errors import Exit, Fix
 
 MANIFEST = "_manifest.json"
 MANIFEST_SCHEMA = 1
-# What to do about a version that was damaged or changed. Its replies were bought once, and are in the ledger.
-REMAKE = "delete that version's folder, then run the same command again: its rows come back from the ledger"
+# What to do about a version that was damaged or changed: not every one is made again by deleting it.
+REMAKE = "`cai verify CONFIG` says what is damaged, and what brings it back"
 _NAME = re.compile(r"v(\d{4,})-([0-9a-f]{8})")
 
 
@@ -63,15 +64,23 @@ def number_of(name: str) -> int:
 
 
 def read(path: Path) -> Version:
-    """A version by its folder. Raises: Fix: no manifest there, or one of a newer cai"""
+    """A version by its folder. Raises: Fix: no manifest there, one that may not be read, or one of a newer cai"""
     try:
         manifest = orjson.loads((path / MANIFEST).read_bytes())
+    except PermissionError as error:
+        raise not_permitted(path / MANIFEST) from error
     except (OSError, orjson.JSONDecodeError) as error:
         said = f"{path} is no version that cai wrote: its {MANIFEST} cannot be read"
         raise Fix(said, REMAKE, Exit.INPUT) from error
     if manifest.get("schema", 0) > MANIFEST_SCHEMA:
         raise Fix(f"{path} was written by a newer cai", "pip install --upgrade cai-cli", Exit.INPUT)
     return Version(path.resolve(), manifest)
+
+
+def not_permitted(path: Path) -> Fix:
+    """A file of a version that whoever asks may not read: there is nothing wrong with the version."""
+    hint = f"let yourself read it: {shlex.join(['chmod', '-R', 'u+rX', str(path.parent)])}"
+    return Fix(f"{path} cannot be read: permission denied", hint, Exit.INPUT)
 
 
 def latest(output: Path, stage: str) -> Version | None:
@@ -82,10 +91,14 @@ def latest(output: Path, stage: str) -> Version | None:
 
 def all_of(output: Path, stage: str) -> Iterator[Version]:
     """Every version of a stage, oldest first."""
+    return (read(output / stage / name) for name in names_of(output, stage))
+
+
+def names_of(output: Path, stage: str) -> list[str]:
+    """The names of a stage's versions, oldest first."""
     folder = output / stage
     names = [path.name for path in folder.iterdir() if number_of(path.name)] if folder.is_dir() else []
-    for name in sorted(names, key=number_of):
-        yield read(folder / name)
+    return sorted(names, key=number_of)
 
 
 def find(output: Path, stage: str, whole_fingerprint: str) -> Version | None:

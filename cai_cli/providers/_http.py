@@ -126,4 +126,6 @@ def _why(error: Exception, cause: Exception) -> str:
         return "its name is not known"
     if isinstance(cause, OSError) and (cause.errno or 0) > 0:
         return os.strerror(cause.errno or 0).lower()
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+        return "it closed the connection"
     return type(error).__name__

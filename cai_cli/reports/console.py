@@ -1,8 +1,10 @@
-"""The consoles that reports are printed on: a terminal's own width, or 100 columns; no markup, ever."""
+"""The consoles that reports are printed on: a terminal's own width, or that of COLUMNS, or 100 columns; no markup, ever."""
 
 from __future__ import annotations
 
+import codecs
 import io
+import os
 import re
 import sys
 from typing import IO, Any, TextIO, cast
@@ -11,6 +13,8 @@ from rich.console import Console
 
 _PADDING = re.compile(r" +(?=\n)")
 WIDTH = 100  # columns, where there is no terminal to ask
+LEAST = 20  # columns; who says less does not know
+_PLAIN = {"·": "-", "…": "...", "—": "-", "–": "-"}
 
 
 class _Trimmed:
@@ -33,12 +37,34 @@ class _Console(Console):
 
 def console(stderr: bool = False) -> Console:
     """A console on stdout or stderr. Text from models must come as rich.text.Text, after `visible`."""
-    stream = sys.stderr if stderr else sys.stdout
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")  # a row may hold what this terminal's encoding has not
+    stream = forgiving(sys.stderr if stderr else sys.stdout)
     if stream.isatty():
         return _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    return _Console(file=cast("IO[str]", _Trimmed(stream)), width=WIDTH, highlight=False, markup=False, emoji=False)
+    return _Console(file=cast("IO[str]", _Trimmed(stream)), width=_columns(), highlight=False, markup=False, emoji=False)
+
+
+def forgiving(stream: TextIO) -> TextIO:
+    """The same stream; what its encoding has not, such as a row may hold, comes out as plain signs or as \\u escapes."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="cai-plain")
+    return stream
+
+
+def _in_plain_signs(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    sign = _PLAIN.get(error.object[error.start])
+    if sign is None:
+        return codecs.backslashreplace_errors(UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, ""))
+    return sign, error.start + 1
+
+
+codecs.register_error("cai-plain", _in_plain_signs)
+
+
+def _columns() -> int:
+    """Where there is no terminal: `watch` says in COLUMNS how wide its own is."""
+    said = os.environ.get("COLUMNS", "")
+    return int(said) if said.isdecimal() and int(said) >= LEAST else WIDTH
 
 
 def plain(on: Console) -> bool:

@@ -23,6 +23,8 @@ Run = Mapping[str, Any]  # a run's log
 
 def status_page(found: Mapping[str, Any], unpriced: Mapping[str, str], width: int) -> Iterator[RenderableType]:
     """What `cai status` prints, part by part. `found`: as its --json gives it; `width`: of the terminal, in columns."""
+    from rich.text import Text
+
     found = {**found, "runs": [{"unpriced": unpriced, **run} for run in found["runs"]]}  # logs of an older version tell none
     going = [run for run in found["runs"] if run["state"] == "running"]
     for number, run in enumerate(going or found["runs"][-1:]):
@@ -37,6 +39,10 @@ def status_page(found: Mapping[str, Any], unpriced: Mapping[str, str], width: in
     if found["versions"]:
         yield _heading("newest versions")
         yield _versions(found)
+    for one in found["damaged"]:
+        yield ""
+        yield Text(on_one_line(f"damaged: {one['what']}"), "yellow", overflow="fold")
+        yield named([("hint", one["hint"])], min(width, PROSE))
     yield ""
     yield named(_lines(found))
     if found["go_on"]:
@@ -118,7 +124,7 @@ def _unbroken(name: str, command: str) -> RenderableType:
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if ledger := found["ledger"]:
+    if (ledger := found["ledger"]) and ledger["dollars"] is not None:
         unsettled = ledger["dollars_unsettled"]
         more = f", {say.dollars(unsettled)} unsettled (in flight, or when a run was killed)" if unsettled > 0 else ""
         yield "spent", f"{say.dollars(ledger['dollars'])} settled over all runs{more}"

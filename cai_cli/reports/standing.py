@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cai_cli.reports import quantities as say
-from cai_cli.reports.tabular import tabular
+from cai_cli.reports.tabular import least_width, tabular
+from cai_cli.visible import on_one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,7 +41,7 @@ class Standing:
     stopping: bool = False
     budget_usd: float | None = None  # the cap; None: there is none
     gone_usd: float = 0.0  # of the cap, by all runs
-    in_all_usd: float | None = None  # what this run will come to; None: too early to tell
+    in_all_usd: float | None = None  # what will be gone of the cap when this run is whole; None: too early to tell
     servers: Sequence[Mapping[str, Any]] = ()  # as engine.servers tells them
     oldest: Mapping[str, Any] | None = None  # request in flight: host, age_s, deadline_s
 
@@ -57,7 +58,7 @@ class Standing:
         """Whether the run will come to more than is left to it."""
         if self.budget_usd is None or self.in_all_usd is None:
             return False
-        return self.gone_usd - self.dollars + self.in_all_usd > self.budget_usd
+        return self.in_all_usd > self.budget_usd
 
     @property
     def unknown(self) -> bool:
@@ -90,20 +91,26 @@ def _facts(standing: Standing, with_left: bool) -> list[str]:
         left,
         flying,
         f"{standing.writing} being written" if standing.writing > MANY else "",
-        f"retried: {say.reasons(standing.retried)}" if any(standing.retried.values()) else "",
+        f"retried: {on_one_line(say.reasons(standing.retried))}" if any(standing.retried.values()) else "",
     ]
     return [part for part in parts if part]
 
 
 def money(standing: Standing) -> str:
     """What is spent of the budget, and what the run will come to; empty where neither is to be told."""
+    return " · ".join(_money(standing))
+
+
+def _money(standing: Standing) -> list[str]:
     parts = []
     if standing.budget_usd is not None:
         parts.append(f"{say.dollars(standing.gone_usd, standing.unknown)} of the budget of {say.dollars(standing.budget_usd)}")
     if standing.in_all_usd and not standing.unknown:
         over = ", more than the budget" if standing.over_budget else ""
-        parts.append(f"about {say.dollars(standing.in_all_usd)} in all{over}")
-    return " · ".join(parts)
+        # beside the budget of all runs stands what all come to; else what this one does, as in its table
+        before = 0.0 if standing.budget_usd is not None else standing.gone_usd - standing.dollars
+        parts.append(f"about {say.dollars(standing.in_all_usd - before)} in all{over}")
+    return parts
 
 
 def old(standing: Standing) -> str:
@@ -119,13 +126,13 @@ def failing(standing: Standing) -> str:
     if len(standing.servers) < 2:
         return ""
     dead = [one for one in standing.servers if one["failing_s"] is not None]
-    names = ", ".join(f"{one['host']} for {say.duration(one['failing_s'])}" for one in dead)
+    names = ", ".join(f"{on_one_line(one['host'])} for {say.duration(one['failing_s'])}" for one in dead)
     return f"{len(dead)} of {len(standing.servers)} servers not answering: {names}" if dead else ""
 
 
 def hold(standing: Standing) -> str:
     """Why nothing new is sent; empty where that is not so."""
-    return "stopping: waiting for what is in flight" if standing.stopping else standing.held
+    return "stopping: waiting for what is in flight" if standing.stopping else on_one_line(standing.held)
 
 
 def stage_table(stages: Mapping[str, Facts], unpriced: Container[str] = (), why: bool = False) -> Table:
@@ -140,7 +147,7 @@ def _cells(name: str, one: Facts, unknown: bool, why: bool) -> list[Text]:
 
     rejected = sum(one["rejected"].values())
     texts = [
-        name, say.count(one["rows"]), say.count(rejected), say.count(one["requests"]), say.count(one["replayed"]),
+        on_one_line(name), say.count(one["rows"]), say.count(rejected), say.count(one["requests"]), say.count(one["replayed"]),
         say.tokens(one.get("tokens_in", 0)), say.tokens(one.get("tokens_out", 0)),
         say.dollars(one.get("dollars", 0.0), unknown and one["requests"] > 0), *([_why(one)] if why else []),
     ]  # fmt: skip
@@ -150,7 +157,8 @@ def _cells(name: str, one: Facts, unknown: bool, why: bool) -> list[Text]:
 
 def _why(one: Facts) -> str:
     parts = ((say.reasons(one.get(what, {})), what) for what in ("rejected", "filtered"))
-    return "; ".join(counts if what == "rejected" else f"{what}: {counts}" for counts, what in parts if counts != "0")
+    told = (counts if what == "rejected" else f"{what}: {counts}" for counts, what in parts if counts != "0")
+    return on_one_line("; ".join(told))
 
 
 def server_table(servers: Sequence[Mapping[str, Any]]) -> Table:
@@ -159,15 +167,13 @@ def server_table(servers: Sequence[Mapping[str, Any]]) -> Table:
 
     rows = []
     for one in servers:
-        slots = f"{one['slots']}" + (" shared" if one["shared"] > 1 else "")
+        slots = f"{one['slots']}" + (" for all" if one["shared"] > 1 else "")
         style = "" if one["failing_s"] is None else "yellow"
         rows.append((one["host"], one["in_flight"], slots, Text(_answering(one), style)))
     return tabular(("server", "in flight", "slots", "state"), rows, right=("slots",), fold="state")
 
 
 def _answering(one: Mapping[str, Any]) -> str:
-    from cai_cli.visible import on_one_line
-
     rests = f"asked again in {say.duration(one['rests_s'])}" if one["rests_s"] >= 1 else ""
     if one["failing_s"] is not None:
         said = f": {one['said']}" if one["said"] else ""
@@ -182,26 +188,41 @@ def frame(standing: Standing, width: int, height: int = 50) -> RenderableType:
 
     Takes: the terminal's size, in columns and rows
     """
-    if width < NARROW or height < len(standing.stages) + 6:
+    wide = width >= WIDE
+    table = stage_table(standing.stages, standing.unpriced, why=wide and any(_why(one) for one in standing.stages.values()))
+    if width < max(NARROW, least_width(table)) or height < len(standing.stages) + 6:
         return _few_lines(standing)
-    return _frame(standing, wide=width >= WIDE)
+    return _frame(standing, table, width)
 
 
-def _frame(standing: Standing, wide: bool) -> RenderableType:
+def together(parts: Sequence[str], width: int) -> str:
+    """Facts beside one another, on as few lines of `width` columns as hold them; broken between two facts."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines[-1] else part
+        if lines[-1] and len(longer) > width:
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
+def _frame(standing: Standing, table: Table, width: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
     from cai_cli.reports.run_summary import lost, named
 
-    below: list[RenderableType] = [] if wide else [Text(facts(standing))]
-    below += [Text(part, "yellow" if standing.over_budget else "") for part in (money(standing),) if part]
+    wide = width >= WIDE
+    below: list[RenderableType] = [] if wide else [Text(together(_facts(standing, with_left=True), width))]
+    if spent := _money(standing):
+        below.append(Text(together(spent, width), "yellow" if standing.over_budget else ""))
     below += [Text(part, "yellow") for part in _worries(standing)]
     if len(standing.servers) > 1:
         below += [Text(), server_table(standing.servers)]
     if not wide and (reasons := list(lost({name: {"filtered": {}, **one} for name, one in standing.stages.items()}))):
         below += [Text(), named(reasons)]
-    why = wide and any(_why(one) for one in standing.stages.values())
-    return Group(stage_table(standing.stages, standing.unpriced, why), Text(), _bar(standing, wide), *below)
+    return Group(table, Text(), _bar(standing, wide), *below)
 
 
 def _bar(standing: Standing, with_facts: bool) -> RenderableType:

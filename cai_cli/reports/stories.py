@@ -26,10 +26,9 @@ WIDE = 160  # columns from which a revision stands beside what it revises
 
 
 def heading(title: str) -> RenderableType:
-    from rich.rule import Rule
     from rich.text import Text
 
-    return Rule(Text(on_one_line(title), "bold"), align="left", style="dim")
+    return Text(on_one_line(title), "bold")
 
 
 def story(row: Sample | Pair | Expanded, marked: bool, width: int = PROSE) -> Story:

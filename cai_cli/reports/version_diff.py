@@ -123,9 +123,27 @@ def _moved(one: Mapping[str, Any], scaled: Mapping[str, Any], digits: int) -> li
     if difference == 0 and not se:
         return [Text("same  ", "dim"), "-", f"{one['pairs']:,}"]
     digits = max(digits, _small(se or abs(difference)))
-    clear = bool(se) and abs(difference) > 2 * se
+    clear = _is_clear(difference, se)
     moved = Text(f"{difference:+,.{digits}f}{' *' if clear else '  '}", "yellow" if clear else "")
     return [moved, "-" if se is None else f"{se:.{digits}f}", f"{one['pairs']:,}"]
+
+
+def _is_clear(difference: float | None, se: float | None) -> bool:
+    """Whether a difference is beyond twice its standard error."""
+    return difference is not None and bool(se) and abs(difference) > 2 * (se or 0)
+
+
+def any_marked(one: Mapping[str, Any]) -> bool:
+    """Whether a stage's comparison, as `--json` gives it, shows a difference with a *."""
+    measures = [measure for measure in (*one["numbers"], *one["shares"]) if _has_moved(measure)]
+    return one["rows"]["changed"] > 0 and any(_is_clear(measure["difference"], measure["se"]) for measure in measures)
+
+
+def sign_line() -> Text:
+    """What a * beside a difference says, for below the tables."""
+    from rich.text import Text
+
+    return Text("*  beyond twice its standard error", "dim")
 
 
 def _shares(measures: Sequence[Mapping[str, Any]], paired: bool) -> RenderableType:
