@@ -1,4 +1,4 @@
-"""Another package's provider, stage, export, analysis, taken from docs/extending.md, installed and run; what docs/providers.md says."""
+"""Another package's provider, stage, export and analysis, from docs/extending.md, installed and run; what providers.md says."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ class Terminal:
     def until(self, text: str, within_s: float = 20.0) -> None:
         """Read on until it says so."""
         end = time.monotonic() + within_s
-        while text not in self.said:
+        while text not in " ".join(self.said.split()) and text not in self.said:  # it is folded
             assert time.monotonic() < end, f"never said {text!r}: {self.said}"
             self._read(0.2)
 

@@ -227,7 +227,7 @@ def test_a_budget_holds_over_runs_and_a_larger_one_goes_on(server: Server, folde
         assert "--budget-usd" in stopped.err
         assert list((folder / "out").glob("*/v*")) == []
         price = spent(folder)
-        assert cap - 0.7 < price <= cap  # a request may cost .6 and is not sent unless it fits
+        assert cap - 0.75 < price <= cap  # a request may cost .744 and is not sent unless it fits
     whole = run(folder)
     assert whole.code == 0
     assert whole.stages["generate"]["rows"] == PROMPTS

@@ -125,7 +125,7 @@ def test_a_suspended_run_is_told_with_what_wakes_it(cai: Cai, tmp_path: Path) ->
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         assert status(cai)["runs"][0]["suspended"] is True
-        assert f"kill -CONT {process.pid}" in cai("status", "c.yaml")[1]
+        assert f"wake it   kill -CONT {process.pid}\n" in cai("status", "c.yaml")[1]
 
 
 def test_a_run_whose_log_is_elsewhere_is_told_by_its_lock(cai: Cai, tmp_path: Path) -> None:

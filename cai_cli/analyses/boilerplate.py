@@ -58,7 +58,7 @@ class _Gathered:
         if name == REVISIONS.name and here == there:
             self.unchanged += 1
             return
-        prompt = row.get("prompt_id") or row.get("prompt") or row.get("id") or self.rows
+        prompt = str(row.get("prompt_id") or row.get("prompt") or row.get("id") or self.rows)  # a stranger's may be anything
         self.compared[name].add(prompt, here, there)
 
     def _texts(self, row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -354,4 +354,4 @@ def _how_far(config: Config, staged: Staged | None) -> str:
     shards = staged.shards or -(-int(last.get("prompts", 0)) // config.shards.rows)
     of = f"{staged.whole:,} of {counted(shards, 'partition')}" if shards else "no partition"
     share = f", {staged.whole / shards:.0%} of the input" if shards else ""
-    return f"{of} {'is' if shards == 1 else 'are'} whole{share}" + (f"; {state}" if state else "")
+    return f"{of} {'is' if 1 in (staged.whole, shards) else 'are'} whole{share}" + (f"; {state}" if state else "")

@@ -174,4 +174,4 @@ def _print(config: Any, found: dict[str, Any]) -> None:
         return
     steps = plan.steps_of(config, plan.sections_of(config))
     for part in status_page(found, unpriced({step.name: step.models for step in steps}), out.width):
-        out.print(part)
+        out.print(part, soft_wrap=getattr(part, "no_wrap", None) is True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cai_cli.reports.tabular import tabular
 from cai_cli.visible import on_one_line
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ def bias_table(report: Mapping[str, Any]) -> Table:
             rows.append((words, _number(before), _number(after)))
     for name, labeler in report["labelers"].items():
         rows += _labeler(name, labeler, report["agreement"]["itself"].get(name, {}))
+    from cai_cli.reports.tabular import tabular
+
     return tabular(("labels", "before", "after"), rows, right=("before", "after"), fold="labels")
 
 

@@ -72,6 +72,8 @@ def _run(run: Run, width: int) -> Iterator[RenderableType]:
     yield Text(on_one_line(_state(run)), _COLOUR.get(run["state"], "bold"), overflow="fold")
     yield named([("command", run["command"]), *([("error", run["error"])] if run.get("error") else []),
                  *([("hint", run["hint"])] if run.get("hint") else [])], min(width, PROSE))  # fmt: skip
+    if run.get("suspended"):
+        yield _unbroken("wake it", f"kill -CONT {run['pid']}")
     stages = run.get("stages", {})
     if not stages or (run["state"] != "running" and not any_work(stages)):
         return
@@ -93,7 +95,7 @@ _COLOUR = {"killed": "bold yellow", "failed": "bold yellow", "stopped": "bold ye
 def _state(run: Run) -> str:
     """Whether it runs, how long it took, and how it ended."""
     if run["state"] == "running":
-        asleep = f"; it was suspended, and goes on after: kill -CONT {run['pid']}" if run.get("suspended") else ""
+        asleep = ", suspended" if run.get("suspended") else ""
         return f"running for {say.duration(time.time() - run['started'])}, process {run['pid']}{asleep}"
     took = f"after {say.duration((run['ended'] or run['updated']) - run['started'])}"
     ended = {"done": "whole", "killed": "killed", "failed": "failed", "stopped": "stopped"}[run["state"]]
@@ -117,10 +119,10 @@ def _history(runs: Sequence[Run]) -> Table:
 
 
 def _unbroken(name: str, command: str) -> RenderableType:
-    """A command is there to be copied: only the terminal may break it."""
+    """A command is there to be copied: only the terminal may break it. Who prints a Text that is not to be wrapped must obey."""
     from rich.text import Text
 
-    return Text(f"{name:<{NAME_WIDTH}} {on_one_line(command)}", no_wrap=True, overflow="ignore")
+    return Text(f"{name:<{NAME_WIDTH}} {on_one_line(command)}", no_wrap=True)
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
