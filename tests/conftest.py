@@ -56,7 +56,12 @@ site.record(str(REACHED))
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A run of all tests fails if there is a message that none of them reached."""
     options = session.config.option
-    some = options.keyword or getattr(options, "lf", False) or session.config.args_source != pytest.Config.ArgsSource.TESTPATHS
+    some = (
+        options.keyword
+        or options.markexpr not in ("", "not wheel")
+        or getattr(options, "lf", False)
+        or session.config.args_source != pytest.Config.ArgsSource.TESTPATHS
+    )
     if hasattr(session.config, "workerinput") or some or options.collectonly:
         return
     if missing := unreached(REACHED):

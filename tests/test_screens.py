@@ -16,7 +16,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 SCREENS = DOCS / "screens"
 # Verbs that show what `run` shows, and the one whose display is a server's address.
 LIKE_RUN = {"generate", "critique", "revise", "label-pairs", "score", "debias", "expand", "simulate"}
-MACHINE = re.compile(r"/root\b|/tmp/|/work/|/Users/|cai-screens-|\b[\w-]+@[\w-]+:")
+MACHINE = re.compile(r"(?<![\w.:/<~-])/(?!home/you\b)[A-Za-z]+/[\w.-]+|cai-screens-|\b[\w-]+@[\w-]+:")  # a path of no reader's
 
 
 @pytest.fixture(scope="module")
