@@ -17,7 +17,7 @@ from cai_cli import stages
 
 PACKAGE = Path(__file__).parent.parent / "cai_cli"
 LAYERS = (
-    {"__init__", "errors", "chance", "records", "flow", "shipped", "visible"},
+    {"__init__", "errors", "chance", "records", "flow", "shipped", "visible", "registry"},
     {
         "documents", "settings", "validation", "votes", "constitution", "importing", "oversights", "transcripts", "prompts",
         "prices", "logprobs", "exemplars", "parts", "judging", "scoring", "openers",

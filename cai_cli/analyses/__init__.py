@@ -12,13 +12,11 @@ and may have
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
+from cai_cli import registry
 from cai_cli.analyses._result import Analysis, Cell, Column, Number, Section, document
 from cai_cli.constitution import Constitution
 from cai_cli.errors import Fix
@@ -49,20 +47,14 @@ class Module(Protocol):
     def analyse(self, rows: Iterable[Row], options: Options) -> Analysis: ...
 
 
-def _own() -> set[str]:
-    return {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
-
-
 def names() -> list[str]:
     """Every analysis that can be asked for."""
-    return sorted({*_own(), *(point.name for point in entry_points(group="cai.analyses"))})
+    return registry.names(__name__, __path__)
 
 
 def find(name: str) -> Module:
     """An analysis by its name. Raises: Fix: there is none of that name"""
-    if name in _own():
-        return cast("Module", importlib.import_module(f"{__name__}.{name}"))
-    if points := entry_points(group="cai.analyses", name=name):
-        return cast("Module", next(iter(points)).load())
+    if (found := registry.find(__name__, __path__, name)) is not None:
+        return cast("Module", found)
     close = difflib.get_close_matches(name, names(), 1)
     raise Fix(f"there is no analysis '{name}'", f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names())}")

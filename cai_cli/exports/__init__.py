@@ -22,13 +22,11 @@ and it may have
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, cast
 
+from cai_cli import registry
 from cai_cli.constitution import BUILT_IN, Constitution
 from cai_cli.errors import Fix
 from cai_cli.prompts import Template
@@ -78,21 +76,15 @@ class Dialect(Protocol):
     def convert(self, record: Any, asked: Asked) -> Iterator[Any]: ...
 
 
-def _own() -> set[str]:
-    return {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
-
-
 def names() -> list[str]:
     """Every export that can be asked for."""
-    return sorted({*_own(), *(point.name for point in entry_points(group="cai.exports"))})
+    return registry.names(__name__, __path__)
 
 
 def find(name: str) -> Dialect:
     """An export by its name. Raises: Fix: there is none of that name"""
-    if name in _own():
-        return cast("Dialect", importlib.import_module(f"{__name__}.{name}"))
-    if points := entry_points(group="cai.exports", name=name):
-        return cast("Dialect", next(iter(points)).load())
+    if (found := registry.find(__name__, __path__, name)) is not None:
+        return cast("Dialect", found)
     raise Fix(f"there is no export '{name}'", _meant(name))
 
 
