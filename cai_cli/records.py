@@ -95,6 +95,8 @@ class Vote:
     rationale: str = ""  # what the labeler wrote before its verdict
     labels: tuple[str, ...] = ()  # what the two responses were called, the one shown first at the front
     basis: str = ""  # where p_a comes from: logprobs | stated | words | verdict; empty: not known
+    model: str = ""  # the one that says it answered
+    escalated: bool = False  # asked because the labelers before were unsure: with a verdict, it stands in for theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +192,8 @@ class Pair:
     response_b: str  # the other
     source_a: str = ""  # the sample's id, with :initial or :revised where it matters
     source_b: str = ""  # the same of b
+    model_a: str = ""  # who wrote response_a; of a revision, the first response's author
+    model_b: str = ""  # the same of b
     votes: tuple[Vote, ...] = ()  # of every labeler, in every order
     p_a: float | None = None  # after aggregation, in [1e-4, 1 - 1e-4]
     preference: str = ""  # a | b | tie
@@ -198,6 +202,7 @@ class Pair:
     scores_a: tuple[Score, ...] = ()  # of response_a, where the config asks for scores
     scores_b: tuple[Score, ...] = ()  # the same of b
     gold: str = ""  # what people said: a | b | tie | empty
+    gold_weight: float | None = None  # one over the probability that people looked at it; null: not drawn for an audit
     meta: str = "{}"  # the kept input columns, as one JSON string
 
 
@@ -211,6 +216,24 @@ class Preference(Pair):
     chosen: str = ""  # the better text
     rejected: str = ""  # the other
     margin: float | None = None  # log-odds of the chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """One question put again about a pair whose content is the same and whose manner is not: a row of `_probes.jsonl`."""
+
+    id: str  # the pair's
+    prompt_id: str  # its prompt's
+    dimension: str  # the probe: length, sycophancy, ...
+    labeler: str  # who judged
+    principle: str = ""  # the criterion's name
+    order: str = "ab"  # ab | ba: which candidate was shown first
+    draw: int = 0  # which of several votes on one question, from 0
+    change: float = 0.0  # how much the feature of a minus that of b was changed, in the feature's unit; else how often, toward a
+    before_p_a: float | None = None  # probability that a is better, as the pair was; null: abstained
+    after_p_a: float | None = None  # the same with the change
+    bare_before: bool = False  # a verdict without a probability
+    bare_after: bool = False  # the same with the change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,23 +20,23 @@ LAYERS = (
     {"__init__", "errors", "chance", "records", "flow", "shipped", "visible", "registry"},
     {
         "documents", "settings", "validation", "votes", "constitution", "importing", "oversights", "transcripts", "prompts",
-        "prices", "logprobs", "exemplars", "parts", "judging", "scoring", "openers",
+        "prices", "logprobs", "exemplars", "parts", "judging", "scoring", "openers", "features", "probes", "probing", "auditing",
     },
     {"stages", "tables", "providers", "exports", "bias", "analyses"},
     {"engine", "config", "checks", "reports", "simulate"},
     {"cli", "__main__"},
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
-MAY_USE = {("tables", "bias"), ("analyses", "bias")}
+MAY_USE = {("tables", "bias"), ("analyses", "bias"), ("auditing", "bias")}
 OUTSIDE = {
     "os", "socket", "ssl", "pathlib", "shutil", "tempfile", "sqlite3", "aiohttp", "subprocess", "urllib", "http", "requests",
     "asyncio", "threading", "time", "random", "anthropic", "datasets",
 }  # fmt: skip
 PURE = (
     "stages", "tables", "bias", "analyses", "errors", "chance", "records", "flow", "visible", "votes", "logprobs", "judging",
-    "scoring", "openers",
+    "scoring", "openers", "features", "probes", "probing", "auditing",
 )  # fmt: skip
-REGISTRIES = {"stages/__init__.py"}  # they look for other packages' parts, and for nothing else
+REGISTRIES = {"stages/__init__.py", "probes/__init__.py"}  # they look for other packages' parts, and for nothing else
 LONGEST_FUNCTION, LONGEST_FILE = 60, 450  # lines
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "shipped_files" not in path.parts)
