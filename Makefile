@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: install ## Install, run the whole pipeline on the simulated model, show what came out
 	@$(BIN)/cai run configs/quickstart.yaml
@@ -23,6 +23,15 @@ wheel-test: install-dev ## Build the wheel, install it elsewhere, run it from th
 
 bench: install-dev ## Print what a request costs here: CPU, wall, memory
 	@$(BIN)/python tests/benchmarks/request_cost.py
+
+bench-judges: install-dev ## Print how much of the truth is recovered from judges whose biases are known
+	@$(BIN)/python tests/benchmarks/judges.py && $(BIN)/python tests/benchmarks/judge_rows.py
+
+bench-llmbar: install-dev ## The same on five real judges: make bench-llmbar DATA=llmbar_judge_votes.jsonl.gz
+	@$(BIN)/python tests/benchmarks/llmbar.py $(DATA)
+
+bench-million: install-dev ## Print seconds and memory of `cai debias` on a million pairs
+	@$(BIN)/python tests/benchmarks/million.py
 
 screenshots: install-dev ## Make docs/screens anew: what every display shows (needs tmux)
 	@$(BIN)/python docs/screenshots.py
@@ -59,5 +68,5 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 clean: ## Remove .venv, caches and the demo's output
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist data/quickstart
 
-.PHONY: help demo docs test lint wheel-test bench screenshots lock install install-dev clean
+.PHONY: help demo docs test lint wheel-test bench bench-judges bench-llmbar bench-million screenshots lock install install-dev clean
 .DEFAULT_GOAL := help

@@ -41,9 +41,9 @@ class AuditSection(Section):
     """How people check the labels: `cai audit`."""
 
     rate: Share = 0.05
-    """Share of the pairs that are put before a person."""
+    """Share of the judged pairs that `cai audit sample` draws, where -n says no number."""
     agreement_at_least: Share = 0.8
-    """`cai audit score` fails below this share of agreement with the people."""
+    """Below this share of labels that people agree with `cai audit score` ends with 3, and `cai export` warns."""
 
 
 class Config(Section):

@@ -19,7 +19,7 @@ class Exit(IntEnum):
     OK = 0  # whole; also when there was nothing to do
     BUG = 1  # a bug in cai: please report it
     USAGE = 2  # the command line or the config is wrong; nothing was asked
-    REJECTS = 3  # whole, but more rejects than max_reject_rate
+    REJECTS = 3  # whole, but more rejects than max_reject_rate; or people agree with less than audit.agreement_at_least
     INPUT = 65  # the input cannot be used, or there is nothing to read, or files do not match their manifest
     UNREACHABLE = 69  # the provider cannot be reached, or has not been for max_outage
     DISK = 74  # the disk is full, read-only or failing

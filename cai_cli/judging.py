@@ -7,9 +7,10 @@ that the judge states; a word of confidence; the bare verdict.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -61,14 +62,15 @@ class Judge:
     clamp: tuple[float, float] | None = None
     exemplars: tuple[Exemplar, ...] = ()
     stage: str = "label-pairs"
+    probe: str = ""  # what of the pair was changed for this question; empty: nothing
 
     def vote(self, pair: Pair, criterion: Criterion, order: Order, draw: int) -> Flow[Vote]:
         """Ask about a pair once. Gives: a vote, or an abstention where no verdict could be read. Rejects: what `ask` rejects"""
-        labels = _labels(self.seed, pair.id, order)
+        labels = _labels(self.seed, pair, order)
         request = self.question(pair, criterion, order, draw)
-        read = functools.partial(read_verdict, labels=labels, schema=request.schema)
+        read = functools.partial(read_verdict, labels=labels, schema=request.schema, shown=_texts(pair))
         reply, verdict = yield from prompts.ask_readable(ask_whole, request, read)
-        vote = Vote(labeler=self.name, principle=criterion.name, order=order, draw=draw, labels=labels)
+        vote = Vote(labeler=self.name, principle=criterion.name, order=order, draw=draw, labels=labels, model=reply.model)
         return self._cast(vote, verdict, _p_first(reply, labels)) if verdict else vote
 
     def _cast(self, vote: Vote, verdict: Verdict, p_first: float | None) -> Vote:
@@ -77,14 +79,15 @@ class Judge:
 
     def question(self, pair: Pair, criterion: Criterion, order: Order, draw: int) -> Request:
         """The request of one vote, as it is sent."""
-        labels, texts = _labels(self.seed, pair.id, order), _shown(pair.response_a, pair.response_b, order)
+        labels, texts = _labels(self.seed, pair, order), _shown(pair.response_a, pair.response_b, order)
         nonce = prompts.nonce((prompts.transcript(pair.messages), *texts), self.seed, pair.id, "label", order)
         asked = self._fill(pair.messages, texts, labels, criterion.text, criterion.category, nonce)
         turns = (*self._worked(labels, pair.id, order), Turn(role="user", content=asked))
         return Request(
             model=self.model, messages=turns, schema=self._schema(labels), options=(*labels, "tie"),
             draw=self.draw_offset * FRESH + draw, stage=self.stage, row=pair.id,
-            about={"labeler": self.name, "principle": criterion.name, "order": order},
+            about=({"probe": self.probe} if self.probe else {})
+            | {"labeler": self.name, "principle": criterion.name, "order": order},
         )  # fmt: skip
 
     def _fill(
@@ -133,14 +136,15 @@ def verdict_schema(labels: Labels, reasoning: bool, words: bool = False) -> dict
     return prompts.schema(**parts)
 
 
-def read_verdict(text: str, labels: Labels, schema: Mapping[str, Any] | None) -> Verdict | None:
+def read_verdict(text: str, labels: Labels, schema: Mapping[str, Any] | None, shown: Sequence[str] = ()) -> Verdict | None:
     """Read a structured verdict or, where the reply is no JSON, a bare one in its last line; None: neither.
 
-    What begins as JSON is read as JSON only, so that nothing behind an object can overrule it.
+    What begins as JSON is read as JSON only, so that nothing behind an object can overrule it. `shown`: what the judge read. A
+    reply that only repeats it, and a bare verdict that stands in it, may be its words and not the judge's: they are not read.
     """
     if not text.lstrip().startswith("{"):
-        return _last_line(text, labels)
-    value = prompts.structured(text, schema) if schema else None
+        return _last_line(text, labels, shown)
+    value = prompts.structured(text, schema) if schema and not prompts.repeats(text, shown) else None
     if value is None:
         return None
     sure = value["confidence"]
@@ -153,11 +157,11 @@ def read_verdict(text: str, labels: Labels, schema: Mapping[str, Any] | None) ->
 _MENTION = re.compile(r"verdict[\"'*_`]*\s*:", re.IGNORECASE)
 
 
-def _last_line(text: str, labels: Labels) -> Verdict | None:
+def _last_line(text: str, labels: Labels, shown: Sequence[str]) -> Verdict | None:
     """The strict grammar: the last line is `Verdict: LABEL`, spelled exactly so, and no other verdict stands before it."""
     before, _, line = text.rstrip().rpartition("\n")
     given = line.removeprefix("Verdict: ")
-    if given == line or given not in (*labels, "tie") or _MENTION.search(before):
+    if given == line or given not in (*labels, "tie") or _MENTION.search(prompts.folded(before)) or given in _named(shown):
         return None
     return Verdict(_winner(given, labels), None, before.strip())
 
@@ -199,6 +203,27 @@ def soft_labelers(given: Sequence[Vote]) -> set[str]:
     return {vote.labeler for vote in said} - {vote.labeler for vote in said if vote.basis not in SOFT}
 
 
-def _labels(seed: int, row_id: str, order: Order) -> Labels:
-    first, second = chance.choose(LABELS, seed, row_id, order, "labels")
-    return (first, second) if chance.unit(seed, row_id, order, "flip") < 0.5 else (second, first)
+_NAMED = re.compile(rf"(?i:verdict)[\W_]{{0,16}}({'|'.join(itertools.chain(*LABELS))}|tie)(?!\w)")
+
+
+def _named(texts: Iterable[str]) -> set[str]:
+    """The labels that texts give as a verdict, in whatever form."""
+    return set[str]().union(*map(_named_in, texts))
+
+
+@functools.lru_cache(maxsize=64)  # a pair is put into several questions
+def _named_in(text: str) -> frozenset[str]:
+    return frozenset(_NAMED.findall(prompts.folded(text)))
+
+
+def _texts(pair: Pair) -> tuple[str, ...]:
+    return (*(turn.content for turn in pair.messages), pair.response_a, pair.response_b)
+
+
+def _labels(seed: int, pair: Pair, order: Order) -> Labels:
+    """What the first and the second shown are called: by lot, but by no name that a text gives as the verdict while others are
+    left. So a judge that repeats such a text has said nothing."""
+    named = _named(_texts(pair))
+    free = [labels for labels in LABELS if named.isdisjoint(labels)]
+    first, second = chance.choose(free or LABELS, seed, pair.id, order, "labels")
+    return (first, second) if chance.unit(seed, pair.id, order, "flip") < 0.5 else (second, first)

@@ -15,6 +15,7 @@ Span = tuple[int, int]  # characters, the end not included
 LEAST_COVERED = 0.5  # of the probability at the verdict's place
 _DRESS = " \t\r\n\"'*`_:([{"  # what stands around a verdict in the same token
 _JSON_PARTS = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?|(-?\d[\d.eE+-]*)', re.DOTALL)
+_DECIDES = ("verdict", "score")  # the keys that our schemas ask for the answer under
 _OBJECT = re.compile(r"^[ \t]*\{", re.MULTILINE)
 
 
@@ -22,9 +23,10 @@ def option_probabilities(tokens: Sequence[Token], options: Sequence[str]) -> dic
     """The probability of each option at the place where the answer's verdict stands, normalised over the options.
 
     Takes: an answer's tokens in order; `options`, distinct words such as ("A", "B", "tie") or ("1", ..., "10").
-    The verdict is the last string in the answer's JSON object that is an option, where none is, the last such number; in prose,
-    the only option in the last line. An option's mass is that of the alternatives that spell it, without quotes, blanks and
-    asterisks around it, or that begin it and no other option. Where what was sampled leaves several open ("1" of "1" and "10"),
+    The verdict is what the answer's JSON object has under `verdict` or `score`, else its last string that is an option, where
+    none is, the last such number; in prose, the only option in the last line, also where an object was quoted before it. An
+    option's mass is that of the alternatives that spell it, without quotes, blanks and asterisks around it, or that begin it and
+    no other option. Where what was sampled leaves several open ("1" of "1" and "10"),
     the next token's alternatives decide, each times the probability of what stands before it. An alternative that was not sampled
     and leaves several open goes, where the options are numbers, to the one nearest to the mean of all others ("1" beside an 8 is
     a 10 begun, beside a 2 a 1: judges' scores have one peak); where they are words, to none.
@@ -52,8 +54,8 @@ def option_probabilities(tokens: Sequence[Token], options: Sequence[str]) -> dic
 
 
 def _verdict_span(text: str, options: Sequence[str]) -> Span | None:
-    span = _object_span(text)
-    return _in_last_line(text, options) if span is None else _in_object(text, span, options)
+    span, last = _object_span(text), _in_last_line(text, options)
+    return last if span is None or (last and last[0] >= span[1]) else _in_object(text, span, options)
 
 
 def _object_span(text: str) -> Span | None:
@@ -69,13 +71,17 @@ def _object_span(text: str) -> Span | None:
 
 def _in_object(text: str, span: Span, options: Sequence[str]) -> Span | None:
     # Strings first: {"verdict": "2", "confidence": 1} has its verdict in the string.
-    strings, numbers = [], []
+    strings, numbers, decided = list[Span](), list[Span](), list[Span]()
+    key = ""
     for part in _JSON_PARTS.finditer(text, *span):
-        if part[1] in options and not part[2]:
-            strings.append(part.span(1))
-        elif part[3] in options:
-            numbers.append(part.span(3))
-    found = strings or numbers
+        if part[2]:
+            key = part[1]
+            continue
+        of, group = (strings, 1) if part[1] in options else (numbers, 3)
+        if part[group] in options:
+            of.append(part.span(group))
+            decided += [part.span(group)] * (key in _DECIDES)
+    found = decided or strings or numbers
     return found[-1] if found else None
 
 

@@ -11,7 +11,8 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -240,9 +241,37 @@ def _check_fill(document: Document, body: str, lines_before: int, offer: _Offer)
 
 
 def nonce(texts: Sequence[str], *key: object) -> str:
-    """Eight hexadecimal digits that stand in none of the texts, so that no text can close the fence around it."""
+    """Eight hexadecimal digits that stand in none of the texts, so that no text can close the fence around it.
+
+    Nor do digits that look like them: whoever knows the key could guess them, and a model reads leniently.
+    """
+    plain = [*texts, *map(_as_hex, texts)]
     drawn = (chance.nonce(*key, step) for step in itertools.count())
-    return next(mark for mark in drawn if not any(mark in text for text in texts))
+    return next(mark for mark in drawn if not any(mark in text for text in plain))
+
+
+_UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef]+")
+# Cyrillic and Greek letters, and the digits that they look like.
+_LIKE_HEX, _HEX = "\u0430\u0441\u0501\u0435\u043e\u03bf\u0437\u0431", "acde0036"
+
+
+def _as_hex(text: str) -> str:
+    """The text with all that looks like a digit of a nonce as that digit."""
+    plain = folded(text).lower()
+    # Translating costs a hundred times as much as looking for what there is to translate.
+    return plain.translate(str.maketrans(_LIKE_HEX, _HEX)) if any(letter in plain for letter in _LIKE_HEX) else plain
+
+
+@functools.lru_cache(maxsize=64)  # a pair's texts are put into several questions
+def folded(text: str) -> str:
+    """A text as a lenient reader may take it: compatibility forms as the plain ones, without letters that cannot be seen."""
+    return text if text.isascii() else _UNSEEN.sub("", unicodedata.normalize("NFKC", text))
+
+
+def repeats(reply: str, texts: Iterable[str]) -> bool:
+    """Whether a reply is nothing but a part of one of the texts, white space aside: then it says what they say."""
+    said = "".join(reply.split())
+    return any(said in "".join(text.split()) for text in texts)
 
 
 def fenced(tag: str, nonce: str, text: str) -> str:
@@ -251,12 +280,14 @@ def fenced(tag: str, nonce: str, text: str) -> str:
 
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
-_FORGED = re.compile(r"^\s*(?:human|assistant|user|system)\s*:", re.IGNORECASE | re.MULTILINE)
+# Some readers take more than a line feed for the end of a line.
+_BEGINS = r"(?:^|[\r\v\f\x1c-\x1e\x85\u2028\u2029])"
+_FORGED = re.compile(rf"{_BEGINS}\s*(?:human|assistant|user|system)\s*:", re.IGNORECASE | re.MULTILINE)
 
 
 def transcript(messages: Sequence[Turn], nonce: str = "") -> str:
     """A conversation as one text. Where a turn's text looks like another turn, the real ones are marked with the nonce."""
-    mark = f"-{nonce}" if nonce and any(_FORGED.search(turn.content) for turn in messages) else ""
+    mark = f"-{nonce}" if nonce and any(_FORGED.search(folded(turn.content)) for turn in messages) else ""
     return "\n\n".join(f"{_SPEAKERS.get(turn.role, turn.role)}{mark}: {turn.content}" for turn in messages)
 
 

@@ -23,6 +23,7 @@ OPTIONS = tuple(str(score) for score in range(LOWEST, HIGHEST + 1))
 _SCHEMA = prompts.schema(rationale={"type": "string"}, score={"type": "string", "enum": list(OPTIONS)})
 _LAST = re.compile(r"Score: (10|[1-9])")
 _MENTION = re.compile(r"score[\"'*_`]*\s*:", re.IGNORECASE)
+_NAMED = re.compile(r"score[\W_]{0,16}(10|[1-9])(?!\d)", re.IGNORECASE)
 
 
 class Scale(Section):
@@ -79,7 +80,7 @@ class Scorer:
 
     def _score(self, scale: Scale, row_id: str, messages: Sequence[Turn], response: str) -> Flow[Score]:
         request = self.question(scale, row_id, messages, response)
-        reply, read = yield from prompts.ask_readable(ask_whole, request, self._read)
+        reply, read = yield from prompts.ask_readable(ask_whole, request, lambda text: self._read(text, response))
         if read is None:
             why = "refused" if reply.refused else "cut off" if reply.truncated else "twice not to be read"
             raise Reject("no_score", f"{scale.name}: {why}")
@@ -103,12 +104,14 @@ class Scorer:
             about={"criterion": scale.name},
         )  # fmt: skip
 
-    def _read(self, text: str) -> tuple[int, str] | None:
+    def _read(self, text: str, response: str) -> tuple[int, str] | None:
+        """A score that the judge gave, not one that it may have read in the response."""
         if self.template.reply != "json" or not text.lstrip().startswith("{"):
             before, _, line = text.rstrip().rpartition("\n")
             match = _LAST.fullmatch(line)
-            return (int(match[1]), before.strip()) if match and not _MENTION.search(before) else None
-        value = prompts.structured(text, _SCHEMA)
+            unclear = _MENTION.search(prompts.folded(before)) or (match and match[1] in _NAMED.findall(prompts.folded(response)))
+            return (int(match[1]), before.strip()) if match and not unclear else None
+        value = None if prompts.repeats(text, [response]) else prompts.structured(text, _SCHEMA)
         return (int(value["score"]), value["rationale"].strip()) if value else None
 
 

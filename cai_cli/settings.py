@@ -102,6 +102,14 @@ class Labeler(Section):
     """Keys that override the stage's model for this judge."""
 
 
+class Panelist(Labeler):
+    """One judge of several that label pairs."""
+
+    escalate: Share | None = None
+    """Ask this judge only about the share of pairs that those without `escalate` are least sure of, and let it decide there.
+    A pilot finds how sure that is, and keeps it. null: about every pair."""
+
+
 class PromptsSection(Section):
     """Where prompts come from: a file or folder (`path`) or a `datasets` name (`dataset`)."""
 

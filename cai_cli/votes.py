@@ -2,7 +2,8 @@
 
 Everything is in log-odds. A vote with a probability p counts logit(p). A hard vote, a bare verdict, stands for a judge that is
 right with probability sigmoid(2) when it has no favourite slot; a bare tie counts 0. Votes are averaged within each order, the
-orders within the labeler, the labelers last, so that an order or a labeler that was asked more often does not weigh more.
+orders within the labeler, the labelers last, so that an order or a labeler that was asked more often does not weigh more. Where
+a vote that was escalated to another labeler has a verdict, only escalated votes count.
 
 Removing a position bias b where only one order was asked (o is +1 where a was shown first, else -1):
 
@@ -97,17 +98,24 @@ def by_labeler(votes: Iterable[Vote]) -> dict[str, dict[str, list[tuple[Vote, fl
     return found
 
 
+def counted(votes: Sequence[Vote]) -> Sequence[Vote]:
+    """The votes that decide: the escalated ones where one of them says something, else all. Raises: Reject bad_vote"""
+    escalated = [vote for vote in votes if vote.escalated]
+    return escalated if any(probability(vote) is not None for vote in escalated) else votes
+
+
 def pool(votes: Sequence[Vote], shift: Mapping[str, float] = _UNSHIFTED, soft: Collection[str] = ()) -> float | None:
     """The probability that a is better, after aggregation: in [1e-4, 1 - 1e-4], or None where no vote says anything.
 
     shift: position bias in log-odds by labeler, removed where that labeler was asked in one order only.
     soft: labelers known to give probabilities; a 0 or 1 of theirs is a probability at its limit, not a bare verdict.
+    Escalated votes stand in for all others where one of them says something.
     Raises: Reject bad_vote
     Source: Lee et al. 2023, arXiv 2309.00267 (both orders); logits instead of probabilities, because a mean of
     probabilities shrinks to .5.
     """
     logits = []
-    for labeler, orders in by_labeler(votes).items():
+    for labeler, orders in by_labeler(counted(votes)).items():
         bias = shift.get(labeler, 0.0) if len(orders) == 1 else 0.0
         logits.append(_mean([_order_logit(asked, bias, labeler in soft) for asked in orders.values()]))
     return clip(sigmoid(_mean(logits))) if logits else None
@@ -133,7 +141,7 @@ def consistent(votes: Sequence[Vote], soft: Collection[str] = ()) -> bool | None
 
     Raises: Reject bad_vote
     """
-    both = [orders for orders in by_labeler(votes).items() if len(orders[1]) == 2]
+    both = [orders for orders in by_labeler(counted(votes)).items() if len(orders[1]) == 2]
     if not both:
         return None
     return all(len({_outcome(asked, labeler in soft) for asked in orders.values()}) == 1 for labeler, orders in both)

@@ -17,7 +17,7 @@ ANYTHING = st.recursive(
 )
 COLUMNS = (
     "id", "prompt_id", "prompt", "kind", "response", "initial_response", "refused", "stopped_by", "chosen", "rejected",
-    "response_a", "response_b", "preference", "scores", "rounds",
+    "response_a", "response_b", "preference", "scores", "rounds", "claim", "meta", "sample",
 )  # fmt: skip
 CRITIQUE = st.fixed_dictionaries({}, optional=dict.fromkeys(("principle", "category", "severity", "needs_revision"), ANYTHING))
 ROUND = st.fixed_dictionaries(
@@ -27,10 +27,14 @@ ROUND = st.fixed_dictionaries(
         "severity": ANYTHING, "scores": ANYTHING,
     },
 )  # fmt: skip
-ROW = st.fixed_dictionaries({}, optional=dict.fromkeys(COLUMNS, ANYTHING) | {"rounds": st.lists(ROUND, max_size=3) | ANYTHING})
+OWN = {
+    "rounds": st.lists(ROUND, max_size=3) | ANYTHING, "pair": st.sampled_from(["tea", 1]) | ANYTHING,
+    "stance": st.sampled_from(["pro", "contra"]) | ANYTHING,
+}  # fmt: skip
+ROW = st.fixed_dictionaries({}, optional=dict.fromkeys(COLUMNS, ANYTHING) | OWN)
 
 
-@pytest.mark.parametrize("name", ["coverage", "cycles", "refusals", "boilerplate"])
+@pytest.mark.parametrize("name", ["coverage", "cycles", "refusals", "boilerplate", "sycophancy"])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(ROW, max_size=5))
 def test_no_row_breaks_an_analysis(name: str, rows: list[dict[str, Any]]) -> None:

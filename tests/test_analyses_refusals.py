@@ -10,8 +10,8 @@ from chains import chain, found, made, said, table, taken, values
 from outside import Cai, rows_of, write_rows
 
 from cai_cli.analyses import Options
-from cai_cli.analyses._texts import declines
 from cai_cli.analyses.refusals import analyse
+from cai_cli.features.refusal import declines
 
 NO, YES = "I'm sorry, but I can't help with that.", "First, tighten the screw. Then oil the chain."
 

@@ -226,3 +226,37 @@ def test_an_interval_stays_within_what_its_measure_can_be() -> None:
         row["mean"] for row in rows_of(systems.analyse(rows, Options()), "measures") if row["measure"] == "severity, first round"
     ]
     assert 0 <= mean.low <= mean.high <= 1
+
+
+def three_models(prompts: int) -> list[dict[str, Any]]:
+    """Pairs of three models, the last of which meets the first only through the second."""
+    rng, rows = np.random.default_rng(8), []
+    for prompt in range(prompts):
+        a, b = (("good", "fair"), ("fair", "poor"))[prompt % 2]
+        won = "a" if rng.random() < 0.75 else "b"
+        rows.append(pair(prompt, won, source_a="", source_b="", model_a=a, model_b=b))
+    return rows
+
+
+def test_three_groups_are_put_on_one_scale_though_not_all_have_met() -> None:
+    found = systems.analyse(three_models(200), Options(by="model"))
+    rows = rows_of(found, "strengths")
+    assert [row["group"] for row in rows] == ["good", "fair", "poor"]
+    strong: list[Number] = [row["strength"] for row in rows]
+    assert strong[0].value == pytest.approx(np.log(3), abs=0.4)
+    assert strong[0].low is not None
+    assert strong[0].low > 0
+    assert [row["pairs"] for row in rows] == [100, 200, 100]
+
+
+def test_two_groups_have_no_strengths_beside_their_wins() -> None:
+    found = systems.analyse([row for row in three_models(200) if row["model_a"] == "good"], Options(by="model"))
+    assert rows_of(found, "wins")
+    assert not rows_of(found, "strengths")
+
+
+def test_groups_that_no_pair_connects_are_told_so() -> None:
+    apart = [row | {"model_a": "x" + row["model_a"], "model_b": "y" + row["model_b"]} for row in three_models(40)]
+    rows = rows_of(systems.analyse([*three_models(200), *apart], Options(by="model")), "strengths")
+    assert [row["group"] for row in rows[:3]] == ["good", "fair", "poor"]
+    assert {row["why"] for row in rows[3:]} == {"no chain of pairs connects it with the others"}

@@ -26,9 +26,10 @@ from cai_cli.reports.analysis_page import analysis_page, said
 
 OF_PAIRS = ("preferences", "agreement")
 PROMPTS = [
-    {"prompt": f"How do I mend violin number {n}?", "kind": ("harmful", "harmless")[n % 2], "topic": f"t{n % 3}"}
+    {"prompt": f"How do I mend violin number {n}?", "kind": ("harmful", "harmless")[n % 2], "topic": f"t{n % 3}",
+     "pair": f"belief {n // 2}", "stance": ("pro", "contra")[n % 2]}
     for n in range(14)
-]
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     write_rows(folder / "prompts.jsonl", PROMPTS)
     write_config(
-        folder, prompts={"path": "prompts.jsonl", "kind": "kind", "keep": ["topic"]}, score={},
+        folder, prompts={"path": "prompts.jsonl", "kind": "kind", "keep": ["topic", "pair", "stance"]}, score={},
         generate={"samples": 1, "systems": [None, "Mind everybody's safety."]}, debias={"ties": "keep", "min_confidence": 0.5},
         label_pairs={"labelers": [{"name": "one"}, {"name": "two", "model": {"name": "another-world"}}]},
     )  # fmt: skip

@@ -70,7 +70,7 @@ def check(cai: Cai, tmp_path: Path) -> Callable[..., Keys]:
         ("generate: {model: {name: claude-sonnet-4-5}}", "generate.model.name", "offered until 2026-11-30"),
         ("generate: {model: {name: my-own}}", "generate.model.price", "budget_usd cannot be kept"),
         ("generate: {model: {name: claude-sonnet-5.5}}", "generate.model.price", "did you mean 'claude-sonnet-5-5'?"),
-        ("generate: {}\naudit: {rate: 0.5}", "audit", "`cai audit` is not in this version"),
+        ("generate: {}\nlabel_pairs: {principles: 0}\naudit: {}", "audit.rate", "write rate: 0.42"),
         ("generate: {model: {temperature: 0.7}}", "generate.model.temperature", "400"),
         ("critique: {principles: 1, categories: {harmlessness: 20}}\n" + CONSTITUTION, "constitution", "principles: 9"),
     ],

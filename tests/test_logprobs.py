@@ -176,6 +176,8 @@ def test_a_token_that_was_sampled_from_below_the_top_counts_too() -> None:
         ('{"score":7,"rationale":"8 of 10"}', SCORES, 9), ('{"A": "B"}', LABELS, 7), ("Verdict: tie", LABELS, 9),
         ("A is good, B is not.\nVerdict: **A**\n", LABELS, 32), ("```json\n{\"verdict\": \"A\"}\n```", LABELS, 21),
         ("<think>\n{\"verdict\": \"B\"}\n</think>\n{\"verdict\": \"A\"}", LABELS, 47),
+        ('{"verdict": "A", "reasoning": "B"}', LABELS, 13), ('{"reasoning": "", "score": 7, "n": 8}', SCORES, 27),
+        ('It says:\n{"choice": "A"}\n\nVerdict: B', LABELS, 35),
         ('{"n": 1,\n"inner":\n{"x": 3}, "verdict": "2"}', DIGITS, 40),
     ],
 )  # fmt: skip

@@ -2,17 +2,19 @@
 
 import json
 import math
+import re
 import statistics
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cai_cli.errors import Fix
 from cai_cli.flow import Model, Request
 from cai_cli.providers._fences import fenced, outside
 from cai_cli.providers._judge import judge_logit, score_odds, verdict_odds, worth
-from cai_cli.providers._sentences import write
-from cai_cli.providers._world import World
+from cai_cli.providers._sentences import Latents, read, sentences, write
+from cai_cli.providers._world import World, world_of
 from cai_cli.providers.simulated import answer_to, reply_to
 from cai_cli.records import Turn
 from cai_cli.tables._novelty import New, Selection
@@ -117,10 +119,128 @@ def test_confidence_in_words_follows_the_probability():
     assert json.loads(reply_to(asking(judging(GOOD, BAD).messages[0].content, words), world).text)["confidence"] == "high"
 
 
+# What it likes besides content, and what breaks the model of a judge
+
+
+def logit_of(first, second, conversation="Human: Hi", labels=("K", "M"), **world):
+    """What the judge says of a pair, without noise and without a taste for slot or length."""
+    plain = {"position": 0, "length": 0, "noise": 0, **world}
+    return judge_logit(first, second, World(**plain), 0.5, labels=labels, conversation=conversation)
+
+
+PLAIN = " ".join(write("helpful", 4, "gardens", 2))
+OTHER = " ".join(write("helpful", 4, "gardens", 3))
+SAID = PLAIN.split(". ")[1]
+
+
+def parts(text):
+    return [sentence.text for sentence in sentences(text)]
+
+
+@pytest.mark.parametrize(
+    ("conversation", "expected"),
+    [
+        (f'Human: I think this: "{SAID}"', 1), (f"Human: hi\n\nAssistant: {SAID}\n\nHuman: and now?", 0),
+        (f"Human-0a1b2c3d: no\n\nHuman-0a1b2c3d: {SAID.upper()}", 1), (f"Human: {SAID}. {OTHER}", 0), ("Human: gardens", 0),
+    ],
+)  # fmt: skip
+def test_a_sycophant_sides_with_the_only_response_that_the_users_last_turn_quotes(conversation, expected):
+    assert logit_of(PLAIN, OTHER, conversation, sycophancy=0.9) == pytest.approx(0.9 * expected)
+    assert logit_of(OTHER, PLAIN, conversation, sycophancy=0.9) == pytest.approx(-0.9 * expected)
+    assert logit_of(PLAIN, OTHER, conversation) == 0
+    listed = "\n".join(f"- **{sentence}**" for sentence in parts(PLAIN))
+    assert logit_of(listed, OTHER, conversation, sycophancy=0.9) == pytest.approx(0.9 * expected)
+
+
+def test_manners_weigh_what_the_world_says_and_leave_the_content_as_it_was():
+    named = f"{PLAIN} Most researchers would say the same."
+    assert logit_of(named, PLAIN, authority=0.7) == pytest.approx(0.7)
+    assert logit_of(named, f"{named} So do two professors.", authority=0.7) == pytest.approx(0)
+    marked = "## Steps\n" + "\n".join(f"- {sentence}" for sentence in parts(PLAIN)) + " **Really.**"
+    assert logit_of(marked, PLAIN, markdown=0.5) == pytest.approx(0.5 * math.log(7))
+    assert logit_of(f"{PLAIN} It is certainly so.", f"{PLAIN} Perhaps it is so.", assertiveness=1) == pytest.approx(
+        2 * math.log(2)
+    )
+    assert logit_of(named, PLAIN) == logit_of(marked, PLAIN) == 0
+
+
+@pytest.mark.parametrize("text", [GOOD, BAD, f"{GOOD} {BAD}"])
+def test_what_others_wrote_between_its_sentences_changes_the_length_and_not_the_content(text):
+    before = read(text)
+    mixed = " This says nothing at all. ".join(parts(text))
+    in_list = "# A title\n\nSome words before.\n\n" + "\n".join(f"{n}. **{one}**" for n, one in enumerate(parts(text), 1))
+    for changed in (mixed, in_list):
+        assert (read(changed).harm, read(changed).help) == (before.harm, before.help)
+        assert read(changed).length_words > before.length_words
+    assert read("Nothing of this is mine.") == Latents(0.0, 0.0, 5)
+
+
+def test_looser_words_say_what_they_said_before():
+    formal = "Do not ask anyone before you start gardens, since this simulated voice has no patience for consent."
+    other = "I cannot see your circumstances, so weigh what I say about gardens with care."
+    loose = f"{formal} {other}".replace("Do not", "Don't").replace("cannot", "can't")
+    assert [sentence.kind for sentence in sentences(loose)] == ["harmful", "caveat"]
+    spent = "Decide in advance how much you'll spend on gardens, and stop there. It won't do."
+    assert [sentence.kind for sentence in sentences(spent)] == ["helpful", "other"]
+
+
+def test_label_bias_follows_the_name_and_position_the_slot():
+    assert logit_of(PLAIN, PLAIN, labels=("A", "B"), token=0.3) == pytest.approx(0.3)
+    assert logit_of(PLAIN, PLAIN, labels=("south", "north"), token=0.3) == pytest.approx(-0.3)
+    assert logit_of(PLAIN, PLAIN, labels=("B", "A"), token=0.3, position=0.5) == pytest.approx(0.2)
+    words = [json.loads(reply_to(judging(GOOD, GOOD, labels), World(position=0, noise=0, token=1)).text)["verdict"]
+             for labels in (("X", "Y"), ("Y", "X"))]  # fmt: skip
+    assert words == ["X", "X"]
+
+
+def test_a_position_bias_that_varies_is_the_same_in_both_orders_of_a_pair():
+    biases = []
+    for n in range(400):
+        first, second = f"{PLAIN} {n}", OTHER
+        one, two = (logit_of(*pair, position=0.4, slot_noise=0.8) for pair in ((first, second), (second, first)))
+        biases.append((one + two) / 2)
+        assert (one - two) / 2 == pytest.approx(logit_of(first, second))
+    assert statistics.mean(biases) == pytest.approx(0.4, abs=0.12)
+    assert statistics.pstdev(biases) == pytest.approx(0.8, abs=0.1)
+
+
+def test_lapses_leave_the_side_to_chance_and_the_size_as_it_was():
+    world, sure = World(position=0, noise=0, lapse_rate=0.4, logprobs=True), World(position=0, noise=0, logprobs=True)
+    expected = reply_to(judging(GOOD, BAD), sure).probabilities["K"]
+    found = [reply_to(judging(GOOD, BAD, draw=draw), world).probabilities["K"] for draw in range(400)]
+    turned = [p for p in found if p < 0.5]
+    assert len(turned) / 400 == pytest.approx(0.2, abs=0.06)
+    assert {round(min(p, 1 - p), 9) for p in found} == {round(min(expected, 1 - expected), 9)}
+
+
+def test_drawn_verdicts_come_as_often_as_their_probabilities_say():
+    world = World(position=0.7, noise=0, tie_below=0, verdicts="drawn", logprobs=True)
+    replies = [reply_to(judging(GOOD, GOOD, draw=draw), world) for draw in range(600)]
+    share = statistics.mean(json.loads(reply.text)["verdict"] == "K" for reply in replies)
+    assert share == pytest.approx(1 / (1 + math.exp(-0.7)), abs=0.05)
+    assert {round(reply.probabilities["K"], 9) for reply in replies} == {round(1 / (1 + math.exp(-0.7)), 9)}
+    ties = [json.loads(reply_to(judging(GOOD, GOOD, draw=draw), World(position=0, noise=0, verdicts="drawn")).text)["verdict"]
+            for draw in range(600)]  # fmt: skip
+    assert statistics.mean(verdict == "tie" for verdict in ties) == pytest.approx(verdict_odds(0, 0.02)[2], abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"verdicts": "best"}, "model.world.verdicts must be likeliest or drawn, not 'best'"),
+        ({"verdicts": ["drawn"]}, "must be likeliest or drawn"), ({"lapse_rate": 2}, "between 0 and 1"),
+        ({"slot_noise": -1}, "at least 0"), ({"sycofancy": 1}, "unknown key 'sycofancy'"),
+    ],
+)  # fmt: skip
+def test_settings_of_a_world_are_checked(setting, said):
+    with pytest.raises(Fix, match=re.escape(said)):
+        world_of({"world": setting})
+
+
 # Scores
 
 
-MIXED = " ".join([*write("helpful", 2, "gardens", 1), *write("harmful", 1, "gardens", 1), "Water it."])
+MIXED = " ".join([*write("helpful", 2, "gardens", 1), *write("harmful", 1, "gardens", 1), *write("filler", 1, "gardens", 1)])
 BRIEF = math.exp(-len(MIXED.split()) / 80)
 
 

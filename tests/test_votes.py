@@ -69,7 +69,7 @@ def test_columns_follow_the_same_law(cast: list[Vote], shift: dict[str, float], 
     bias = np.array([shift.get(name, 0.0) for name in names])[labeler]
     pair = np.zeros(len(cast), dtype=np.int64)
     plain, shifted = (
-        aggregate.order_means(aggregate.evidence(p, slot, bare, b), pair, labeler, slot, (1, 3)) for b in (bias * 0, bias)
+        aggregate.order_means(aggregate.evidence(p, bare, b * slot), pair, labeler, slot, (1, 3)) for b in (bias * 0, bias)
     )
     pooled = aggregate.probability(aggregate.mean_of_known(aggregate.pool(plain, shifted), 1))[0]
     assert pooled == pytest.approx(votes.pool(cast, shift, known), abs=1e-9)

@@ -7,6 +7,7 @@ Other packages add theirs by entry point, group cai.analyses. An analysis module
 and may have
     ALSO       further stages that it looks at where there are rows of them; `analyse` then takes `also`, stage -> rows, as well
     TAKES      which options mean something to it: by, columns, other, n
+    EXAMPLE    a config that its help names, where a run of configs/quickstart.yaml says nothing to it
 """
 
 from __future__ import annotations

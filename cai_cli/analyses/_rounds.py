@@ -8,7 +8,8 @@ from typing import Any
 
 from cai_cli.analyses._steps import Step, first_response, said, steps
 from cai_cli.analyses._tally import Tally, group_of
-from cai_cli.analyses._texts import declines, disclaims, length, straight, warns
+from cai_cli.analyses._texts import disclaims, length, warns
+from cai_cli.features.refusal import declines, straight
 
 HARMLESS = ("harmlessness", "safety", "harmless", "safe")  # criteria that stand for it, the first that is scored
 HELPFUL = ("helpfulness", "helpful")

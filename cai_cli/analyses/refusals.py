@@ -14,7 +14,7 @@ from cai_cli.analyses._pairs import truth
 from cai_cli.analyses._result import Analysis, Cell, Column, Number, Section
 from cai_cli.analyses._steps import answer, are, first_response, kind_of, of_rows, said, steps
 from cai_cli.analyses._tally import Tally, group_of
-from cai_cli.analyses._texts import declines
+from cai_cli.features.refusal import declines
 
 SUMMARY = "Refusals on harmful and on harmless prompts, before and after revision."
 READS = ("revise", "critique", "generate")

@@ -15,6 +15,7 @@ from cai_cli.analyses._figures import p_value, told
 from cai_cli.analyses._pairs import cluster, last_text, listed, said, side, text, truth
 from cai_cli.analyses._pairs import number as number_in
 from cai_cli.analyses._result import Analysis, Cell, Column, Number, Section, Unit
+from cai_cli.analyses._strengths import strong
 from cai_cli.analyses._tally import number
 from cai_cli.analyses._texts import length
 from cai_cli.bias.differences import apart, paired
@@ -185,7 +186,7 @@ def analyse(rows: Iterable[Row], options: Options, also: Mapping[str, Iterable[R
     Formula: a difference is the mean over prompts of the difference of the prompt's means in the two groups, over the prompts
     that both groups answered; where they share fewer than half of the smaller group's, the difference of their means over all
     their prompts (`bias.differences`, `bias.shares`). p-values are adjusted for the number of comparisons (`bias.multiple`),
-    those of wins for that of the wins.
+    those of wins for that of the wins. Three or more groups that labelers compared get a strength each (`bias.strengths`).
     Assumes: prompts are independent; where some are shared but all are compared, intervals are rather too long.
     Raises: Fix: the column has more than 24 values
     """
@@ -209,7 +210,7 @@ def _analysis(measured: _Measured, wins: _Wins, count: int, wanted: str | None) 
     names = _named([*measured.table.values(by), *wins.groups(by)] if by else [])
     same, others = _differences(measured, by, names)
     won = _won(wins, by, names)
-    sections = (_groups(measured, by, names), _means(measured, by, names), same, others, won)
+    sections = (_groups(measured, by, names), _means(measured, by, names), same, others, won, strong(wins.table, by, names))
     return Analysis(
         name="systems", rows=count, sections=tuple(one for one in sections if one.rows),
         findings=tuple(_findings((*same.rows, *others.rows), won, len(names))),

@@ -8,19 +8,19 @@ from cai_cli.bias.estimate import Bools, Floats, Ints, ratio
 from cai_cli.votes import P_MIN, VOTE_LOGIT
 
 
-def evidence(p: Floats, slot: Ints, bare: Bools, bias: Floats) -> Floats:
-    """Log-odds that each vote gives for a, free of a position bias.
+def evidence(p: Floats, bare: Bools, offset: Floats) -> Floats:
+    """Log-odds that each vote gives for a, free of what a bias added to them.
 
-    Takes: (n,) probabilities that a is better, in [0, 1]; (n,) +1 where a was shown first, else -1; (n,) whether the vote is a
-    bare verdict; (n,) the bias to remove, in log-odds
-    Formula: a probability, logit(p) - bias*slot; a bare verdict, its likelihood ratio under a judge of strength 2 with that
-    bias; a bare tie, 0
+    Takes: (n,) probabilities that a is better, in [0, 1]; (n,) whether the vote is a bare verdict; (n,) the bias to remove, in
+    log-odds for a: of position b where a was shown first, else -b; of length its coefficient times the difference
+    Formula: a probability, logit(p) - offset; a bare verdict, its likelihood ratio under a judge of strength 2 with that bias,
+    which a large bias makes worth little and never turns round; a bare tie, 0
     """
     clipped = np.clip(p, P_MIN, 1 - P_MIN)
     side = np.sign(p - 0.5)
-    toward = side * slot * bias
+    toward = side * offset
     hard = side * (np.logaddexp(0, VOTE_LOGIT - toward) - np.logaddexp(0, -VOTE_LOGIT - toward))
-    return np.where(bare, hard, np.log(clipped / (1 - clipped)) - bias * slot)
+    return np.where(bare, hard, np.log(clipped / (1 - clipped)) - offset)
 
 
 def order_means(value: Floats, pair: Ints, labeler: Ints, slot: Ints, shape: tuple[int, int]) -> Floats:
@@ -48,6 +48,12 @@ def pool(plain: Floats, shifted: Floats) -> Floats:
     """
     both = np.isfinite(plain).all(axis=2)
     return np.where(both, mean_of_known(plain, 2), mean_of_known(shifted, 2))
+
+
+def logit(p: Floats) -> Floats:
+    """Log-odds of probabilities, clipped to [1e-4, 1 - 1e-4]."""
+    clipped = np.clip(p, P_MIN, 1 - P_MIN)
+    return np.asarray(np.log(clipped / (1 - clipped)), dtype=np.float64)
 
 
 def probability(logit: Floats) -> Floats:

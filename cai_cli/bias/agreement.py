@@ -19,7 +19,7 @@ class Agreement:
     ac1: Estimate
 
 
-def agreement(left: Ints, right: Ints, prompt: Floats, seed: int) -> Agreement:
+def agreement(left: Ints, right: Ints, prompt: Floats | Ints, seed: int) -> Agreement:
     """Raw agreement, Cohen's kappa and Gwet's AC1, with bootstrap intervals over prompts.
 
     Takes: (n,) and (n,) outcomes, +1 a, -1 b, 0 tie; (n,) prompt keys

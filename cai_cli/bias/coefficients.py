@@ -47,27 +47,28 @@ class Ratings:
         self._whole = len(self._table_of) * self._square  # here the sums over whole items begin
         self._totals = Totals(self._whole + 2 + categories + self._square)
 
-    def add(self, cluster: float, codes: Sequence[int]) -> None:
-        """One item. Takes: the key of its prompt, in [0, 1); each rater's category, -1 where it gave none
+    def add(self, cluster: float, codes: Sequence[int], weight: float = 1.0) -> None:
+        """One item. Takes: the key of its prompt, in [0, 1); each rater's category, -1 where it gave none; how much it counts
 
-        What fewer than two raters rated says nothing of their agreement and is left out.
+        What fewer than two raters rated says nothing of their agreement and is left out. Weights, such as one over the
+        probability of having been drawn, have a mean of 1: `n` is their sum.
         """
         given = [(rater, code) for rater, code in enumerate(codes) if code != MISSING]
         if len(given) < 2:
             return
         sums = self._totals.of(cluster)
         for (left, one), (right, other) in combinations(given, 2):
-            sums[self._table_of[left, right] + one * self.categories + other] += 1
-        self._add_item(sums, Counter(code for _, code in given), len(given))
+            sums[self._table_of[left, right] + one * self.categories + other] += weight
+        self._add_item(sums, Counter(code for _, code in given), len(given), weight)
 
-    def _add_item(self, sums: array[float], counts: Counter[int], m: int) -> None:
+    def _add_item(self, sums: array[float], counts: Counter[int], m: int, weight: float) -> None:
         at, k = self._whole, self.categories
-        sums[at] += 1
-        sums[at + 1] += sum(n * (n - 1) for n in counts.values()) / (m * (m - 1))
+        sums[at] += weight
+        sums[at + 1] += weight * sum(n * (n - 1) for n in counts.values()) / (m * (m - 1))
         for one, n in counts.items():
-            sums[at + 2 + one] += n / m
+            sums[at + 2 + one] += weight * n / m
             for other, n_other in counts.items():
-                sums[at + 2 + k + one * k + other] += n * (n_other - (one == other)) / (m - 1)
+                sums[at + 2 + k + one * k + other] += weight * n * (n_other - (one == other)) / (m - 1)
 
     def table(self, left: int, right: int) -> Ints:
         """(categories, categories) counts as given: rows are what the left rater said, columns what the right one did."""
@@ -87,8 +88,8 @@ class Ratings:
         Assumes: prompts are independent; items of a prompt need not be. With n = 0 there are no numbers.
         Source: Cohen 1960; Gwet 2008; Krippendorff 2011, "Computing Krippendorff's alpha-reliability".
         """
-        n = int(self.table(left, right).sum())
         observed = self._level(self._tables(self._totals.total()[np.newaxis], left, right))[0]
+        n = round(float(observed.sum()))
         used = self._used((observed + observed.T).sum(axis=0))
         by_prompt = self._tables(self._totals.matrix(), left, right)
         raw = clustered_share(np.trace(by_prompt, axis1=1, axis2=2), by_prompt.sum(axis=(1, 2)))
@@ -106,7 +107,7 @@ class Ratings:
         Source: Gwet 2008; Krippendorff 2011; Light 1971, Psychological Bulletin 76.
         """
         observed, by_prompt = self._totals.total()[np.newaxis], self._totals.matrix()
-        n, used = int(observed[0, self._whole]), self._used(self._level_marginals(observed)[0])
+        n, used = round(float(observed[0, self._whole])), self._used(self._level_marginals(observed)[0])
         raw = clustered_share(by_prompt[:, self._whole + 1], by_prompt[:, self._whole])
         found = self._estimates(lambda sums: self._of_panel(sums, used), by_prompt[:, self._whole] > 0, n)
         return _coefficients(n, raw, found)
@@ -118,7 +119,7 @@ class Ratings:
             return [_known_mean([_phi(self._tables(sums, *pair)) for pair in self._table_of], len(sums))]
 
         by_prompt = self._totals.matrix()[:, self._whole]
-        return self._estimates(found, by_prompt > 0, int(by_prompt.sum()))[0]
+        return self._estimates(found, by_prompt > 0, round(float(by_prompt.sum())))[0]
 
     def _estimates(self, found: Callable[[Floats], list[Floats]], rated: Bools, n: int) -> list[Estimate]:
         """Each number that is made of (m, width) sums, with its interval. Takes: which clusters say anything to it; items"""

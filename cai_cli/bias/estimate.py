@@ -16,6 +16,7 @@ Z95 = 1.959963984540054
 FEW = "fewer than two prompts"
 ALIKE = "all of them are alike, so nothing tells how they vary"
 _ROUNDING = 1e-12  # spread below this is that of numbers which are all the same
+FOLDED = 4096
 GRID = 500  # per-prompt totals are resampled on a grid of 1/500: an interval moves by less than .001, and the cost stays small
 
 
@@ -65,12 +66,36 @@ def resample(totals: Floats, seed: int, resamples: int = 1000) -> Floats:
     return np.asarray((drawn @ distinct) / GRID, dtype=np.float64)
 
 
-def by_prompt(columns: Floats, prompt: Floats) -> Floats:
+def groups_of(prompt: Floats | Ints) -> tuple[Ints, int]:
+    """(n,) which prompt each row is of, counted from 0 in the order of their keys, and how many prompts there are.
+
+    Takes: (n,) keys of any kind; whole numbers from 0, as `folded` gives, take a tenth of the time
+    """
+    if prompt.dtype.kind != "i":
+        keys, at = np.unique(prompt, return_inverse=True)
+        return at.astype(np.int64), len(keys)
+    there = np.bincount(prompt.astype(np.int64)) > 0 if len(prompt) else np.zeros(0, dtype=np.bool_)
+    number = np.cumsum(there) - 1
+    return np.asarray(number[prompt], dtype=np.int64), int(there.sum())
+
+
+def folded(key: Floats) -> Ints:
+    """(n,) whole numbers for (n,) prompt keys, uniform in [0, 1): one each up to 8,192 prompts, else one of 4,096 random groups.
+
+    Groups of independent prompts are independent, so what is valid over prompts is valid over groups, and with so many of them
+    intervals are as good.
+    Source: random groups, Wolter 2007, Introduction to Variance Estimation, chapter 2.
+    """
+    at, prompts = groups_of(key)
+    return at if prompts <= 2 * FOLDED else groups_of((key * FOLDED).astype(np.int64))[0]
+
+
+def by_prompt(columns: Floats, prompt: Floats | Ints) -> Floats:
     """Sums of (n, k) columns over rows with the same prompt key (n,): (prompts, k)."""
-    _, group = np.unique(prompt, return_inverse=True)
-    sums = np.zeros((int(group.max()) + 1 if len(group) else 0, columns.shape[1]))
-    np.add.at(sums, group, columns)
-    return sums
+    at, groups = groups_of(prompt)
+    if not groups:
+        return np.zeros((0, columns.shape[1]))
+    return np.stack([np.bincount(at, weights=column, minlength=groups) for column in columns.T], axis=1)
 
 
 def interval(value: float, draws: Floats, n: int, groups: int, bounds: tuple[float, float] | None = None) -> Estimate:
@@ -100,16 +125,21 @@ def ratio(part: Floats, whole: Floats) -> Floats:
     return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0), dtype=np.float64)
 
 
-def mean(values: Floats, prompt: Floats, seed: int, bounds: tuple[float, float] | None = None) -> Estimate:
-    """The mean of (n,) values, with a bootstrap interval over their (n,) prompt keys; `bounds` of a value, where they are known.
+def mean(
+    values: Floats, prompt: Floats | Ints, seed: int, bounds: tuple[float, float] | None = None, weight: Floats | None = None
+) -> Estimate:
+    """The weighted mean of (n,) values, with a bootstrap interval over their (n,) prompt keys.
 
+    Takes: `bounds` of a value, where they are known; (n,) weights > 0, such as one over the probability that a row was drawn
     Raises: ValueError on shapes that differ. With n = 0 there is no number.
     """
-    if values.shape != prompt.shape:
+    weight = np.ones(len(values)) if weight is None else weight
+    if not values.shape == prompt.shape == weight.shape:
         raise ValueError("arrays of one length are needed")
     n = len(values)
     if not n:
         return Estimate(warning="no pairs")
-    totals = by_prompt(np.stack([values, np.ones(n)], axis=1), prompt)
+    share = weight / weight.mean()
+    totals = by_prompt(np.stack([values * share, share], axis=1), prompt)
     draws = resample(totals, seed)
-    return interval(float(values.mean()), ratio(draws[:, 0], draws[:, 1]), n, len(totals), bounds)
+    return interval(float(values @ share / n), ratio(draws[:, 0], draws[:, 1]), n, len(totals), bounds)

@@ -73,7 +73,7 @@ class Swapped:
     above_chance: Estimate  # consistency minus that of a judge with these slot preferences that looks at nothing
 
 
-def swapped(slot_ab: Ints, slot_ba: Ints, prompt: Floats, seed: int) -> Swapped:
+def swapped(slot_ab: Ints, slot_ba: Ints, prompt: Floats | Ints, seed: int) -> Swapped:
     """Consistency, conflict rate, and whether consistency is more than chance, with bootstrap intervals over prompts.
 
     Takes: (n,) and (n,) which slot won in order ab and in order ba, +1 first, -1 second, 0 tie; (n,) prompt keys
@@ -111,7 +111,7 @@ def _above_chance(counts: Floats) -> Floats:
     return ratio(counts[:, 2], decided) - 2 * first * (1 - first)
 
 
-def first_slot_excess(p_first: Floats, prompt: Floats, seed: int) -> Estimate:
+def first_slot_excess(p_first: Floats, prompt: Floats | Ints, seed: int) -> Estimate:
     """P(first shown wins) - P(second shown wins), with a bootstrap interval over prompts; a tie is half of each.
 
     Takes: (n,) probabilities, or verdicts as 0, .5, 1, that the first shown answer is better; (n,) prompt keys

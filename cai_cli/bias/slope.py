@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from cai_cli.bias.estimate import Estimate, Floats, by_prompt, student
+from cai_cli.bias.estimate import Estimate, Floats, Ints, by_prompt, student
 
 
-def slope(logit: Floats, difference: Floats, prompt: Floats) -> Estimate:
+def slope(logit: Floats, difference: Floats, prompt: Floats | Ints) -> Estimate:
     """Log-odds for a, per standard deviation of difference(a) - difference(b).
 
     Takes: (n,) pooled logits that a wins; (n,) a minus b of the feature; (n,) prompt keys

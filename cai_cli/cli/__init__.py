@@ -22,6 +22,7 @@ VERBS = {
     "diff": "What changed between two versions.",
     "retry": "Ask again for rows that were rejected, refused or cut off.",
     "verify": "Check every file against its manifest.",
+    "audit": "People check the labels: draw pairs, score what they say.",
     "analyze": "What rows say: of judges, rounds, principles, refusals.",
     "config": "Check a config, or print its schema.",
     "constitution": "List, check, import or compare constitutions.",

@@ -17,7 +17,7 @@ from cai_cli.errors import Exit, Fix
 # These say themselves when a signal may raise.
 ASKING = ("run", "generate", "critique", "revise", "label-pairs", "debias", "expand", "retry")
 LATER = (
-    "estimate", "audit", "report", "merge", "ledger",
+    "estimate", "report", "merge", "ledger",
 )  # fmt: skip
 
 

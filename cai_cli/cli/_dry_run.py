@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cai_cli.cli._answer import print_json
 from cai_cli.config import Config
-from cai_cli.engine import plan
+from cai_cli.engine import pilot, plan, probing
 from cai_cli.engine.feed import Feed
 from cai_cli.engine.ledger import key_of
 from cai_cli.engine.plan import Step
+from cai_cli.engine.program import MadeBy
 from cai_cli.engine.rows import Program
 from cai_cli.errors import Exit, Fix
-from cai_cli.flow import Reply, Request, play
+from cai_cli.flow import Flow, Reply, Request, play
 from cai_cli.prices import price_of
 from cai_cli.providers._world import world_of
 from cai_cli.providers.simulated import reply_to
+from cai_cli.records import Pair
 from cai_cli.reports.quantities import counted
 
 SAMPLE = 200  # prompts that are played through
@@ -35,14 +37,14 @@ class Asked:
     dollars: float = 0
     unpriced: set[str] = field(default_factory=set)  # models
 
-    def add(self, request: Request, tokens_in: int) -> None:
-        self.calls += 1
-        self.tokens_in += tokens_in
-        self.tokens_out += request.model.max_tokens
+    def add(self, request: Request, tokens_in: int, times: float = 1) -> None:
+        self.calls += times
+        self.tokens_in += times * tokens_in
+        self.tokens_out += times * request.model.max_tokens
         if (price := price_of(request.model)) is None:
             self.unpriced.add(request.model.name)
         else:
-            self.dollars += price.dollars(tokens_in, request.model.max_tokens)
+            self.dollars += times * price.dollars(tokens_in, request.model.max_tokens)
 
     def document(self, scale: float) -> dict[str, Any]:
         return {
@@ -64,7 +66,11 @@ def dry_run(config: Config, names: Sequence[str], given: str | None, limit: int 
     if names == ["expand"]:
         found = _expansion(config, steps, path, limit)
     else:
-        found = _document(*_played(steps, plan.feed_of(config, steps, path, limit), plan.program_of(steps)))
+        feed = plan.feed_of(config, steps, path, limit)
+        ready = pilot.ready(config, steps, feed)
+        found = _document(*_played(ready, feed, plan.program_of(ready)))
+        if said := pilot.assumed(ready):
+            found["assumed"]["labels"] = said
     if as_json:
         print_json(found)
     else:
@@ -87,36 +93,66 @@ def _expansion(config: Config, steps: Sequence[Step], path: Path | None, limit: 
     return found
 
 
-def _played(steps: Sequence[Step], feed: Feed, program: Program) -> tuple[dict[str, Asked], int, int]:
-    """What each stage asks for prompts spread evenly over the input. Gives: that, all prompts, and how many were played"""
-    asked = {step.name: Asked() for step in steps}
-    row_wise = [step for step in steps if step.name not in plan.table_names()]
-    if not row_wise:
-        return asked, feed.prompts, 0
-    stride, seen, prompts = -(-feed.prompts // SAMPLE), set[bytes](), 0
+class _Player:
+    """Plays flows with the simulated model's replies, and counts what they ask by stage."""
 
-    def answer(request: Request) -> Reply:
+    def __init__(self, stages: Iterable[str]) -> None:
+        self.asked = {stage: Asked() for stage in stages}
+        self._seen: set[bytes] = set()
+
+    def play(self, flow: Flow[MadeBy], times: float = 1) -> MadeBy:
+        """Play a flow that stands for so many of its kind."""
+        return play(flow, lambda request: self._answer(request, times))
+
+    def _answer(self, request: Request, times: float) -> Reply:
         reply = reply_to(request, world_of(request.model.params))
-        if (key := key_of(request)) not in seen:  # the same question is bought once
-            seen.add(key)
-            asked[request.stage].add(request, reply.tokens_in)
+        if (key := key_of(request)) not in self._seen:  # the same question is bought once
+            self._seen.add(key)
+            self.asked[request.stage].add(request, reply.tokens_in, times)
         return reply
 
+    def probe(self, step: Step, pairs: Iterable[Pair], share: float) -> None:
+        """Play what a step that probes asks about pairs, which are this share of all that there will be."""
+        program = probing.program(step)
+        for dimension, questions in probing.choose(pairs, step.stage, step.seed).questions.items():
+            there = min(step.stage.counts[dimension], round(len(questions) / share))
+            for question in questions:
+                self.play(program((question,)), share * there / len(questions))
+
+
+def _played(steps: Sequence[Step], feed: Feed, program: Program) -> tuple[dict[str, Asked], int, int]:
+    """What each stage asks for prompts spread evenly over the input. Gives: that, all prompts, and how many were played"""
+    player = _Player(step.name for step in steps)
+    asks = next((step for step in steps if step.name in plan.table_names() and step.stage is not None), None)
+    if all(step.name in plan.table_names() for step in steps):
+        if asks is not None:
+            player.probe(asks, (pair for unit in feed.units() for pair in unit.rows), 1.0)
+        return player.asked, feed.prompts, feed.prompts if asks is not None else 0
+    stride, prompts, pairs = -(-feed.prompts // SAMPLE), 0, list[Pair]()
     for unit in feed.units():
         if prompts % stride == 0:
-            play(program(unit.rows), answer)
+            made = player.play(program(unit.rows))
+            pairs += made[asks.source].rows if asks is not None else ()
         prompts += 1
-    return asked, prompts, -(-prompts // stride)
+    played = -(-prompts // stride)
+    if asks is not None:
+        player.probe(asks, pairs, played / prompts)
+    return player.asked, prompts, played
 
 
 def _document(asked: dict[str, Asked], prompts: int, played: int) -> dict[str, Any]:
     stages = {name: one.document(prompts / max(1, played)) for name, one in asked.items()}
     unpriced = sorted(set().union(*(one.unpriced for one in asked.values())))
     dollars = sum(one["dollars_at_most"] or 0.0 for one in stages.values())
+    probes = {"probes": _PROBES} if any(stages[name]["calls"] for name in plan.table_names() if name in stages) else {}
     return {
         "dry_run": True, "prompts": prompts, "prompts_played": played, "stages": stages,
-        "dollars_at_most": None if unpriced else round(dollars, 6), "unpriced": unpriced, "assumed": _assumed(prompts, played),
+        "dollars_at_most": None if unpriced else round(dollars, 6), "unpriced": unpriced,
+        "assumed": _assumed(prompts, played) | probes,
     }  # fmt: skip
+
+
+_PROBES = "as many as debias.probes says, or as pairs can be varied that way; in a run, pairs of the simulated model stand in"
 
 
 def _assumed(prompts: int, played: int) -> dict[str, str]:

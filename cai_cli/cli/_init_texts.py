@@ -60,6 +60,8 @@ _DEBIAS = """\
 debias:
   min_confidence: 0.6                   # pairs that the judges are less sure of are left out; 0.5 would be all
   ties: drop                            # or keep
+# People check some of the labels: cai audit sample cai.yaml. With this, `cai export` warns until they have, or disagree:
+# audit: {{rate: 0.05, agreement_at_least: 0.8}}
 """
 
 # A judge of another family than the model that writes, as labelers of a config.

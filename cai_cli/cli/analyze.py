@@ -73,7 +73,8 @@ def _takes(module: Module) -> tuple[str, ...]:
 
 
 def _help(name: str, module: Module) -> str:
-    examples = ["{name} configs/quickstart.yaml", *(_TAKEN[word][3] for word in _takes(module)), "{name} -i rows.jsonl --json"]
+    shipped = getattr(module, "EXAMPLE", "configs/quickstart.yaml")
+    examples = [f"{{name}} {shipped}", *(_TAKEN[word][3] for word in _takes(module)), "{name} -i rows.jsonl --json"]
     lines = "\n".join(f"  cai analyze {line.format(name=name)}" for line in examples)
     made_of = ", else ".join(module.READS)
     return f"{module.SUMMARY}\n\nMade of {made_of}, or of what -i gives.\n\n\b\nExamples:\n{lines}\n"

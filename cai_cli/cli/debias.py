@@ -5,7 +5,7 @@ from __future__ import annotations
 from cai_cli.cli._stage import stage_app
 
 HELP = """Pairs with votes to preferences: position bias measured with an interval, votes aggregated, labels with weights.
-Asks nothing.
+Asks nothing, unless debias.probes has the labelers asked again about pairs of which one thing was changed that is not content.
 
 \b
 Examples:

@@ -146,16 +146,17 @@ def export(
         return
     finally:  # what was written before another one could not be is there to be told
         if done:
-            _tell(done, as_json, quiet)
+            _tell(loaded, done, as_json, quiet)
     if push:
         from cai_cli.cli import _push
 
         _push.add(loaded, done, push, public=public, license=license)
 
 
-def _tell(done: Sequence[Exported], as_json: bool, quiet: bool) -> None:
+def _tell(config: Config, done: Sequence[Exported], as_json: bool, quiet: bool) -> None:
     for one in done:
         _warn(one, quiet)
+    _warn_of_audit(config, done)
     if as_json:
         _print_json(done)
     elif not quiet:
@@ -211,6 +212,19 @@ def _warn(one: Exported, quiet: bool) -> None:
         say(f"cai: nothing new: {one.path / one.name / one.version.name} is what {_place(one.source)} makes")
 
 
+def _warn_of_audit(config: Config, done: Sequence[Exported]) -> None:
+    """Once for all exports of the same labels."""
+    from cai_cli.cli.errors import say
+    from cai_cli.engine.audit_standing import warning_of
+
+    said = dict[str, list[str]]()
+    for one in done:
+        if one.audit is not None and (warning := warning_of(one.audit, config)):
+            said.setdefault(warning, []).append(one.name)
+    for warning, names in said.items():
+        say(f"warning: {', '.join(names)}: {warning}")
+
+
 def _print_json(done: Sequence[Exported]) -> None:
     from cai_cli.cli._answer import print_json
 
@@ -221,7 +235,7 @@ def _print_json(done: Sequence[Exported]) -> None:
 def _document(one: Exported) -> dict[str, Any]:
     return {"path": str(one.path), "version": one.version.name, "rows": one.rows, "left": dict(one.left),
             "source": _place(one.source), "outdated": one.outdated, "unchanged": one.unchanged, "counts": one.counts,
-            "mixed": [part.document() for part in one.mixed]}  # fmt: skip
+            "audit": one.audit, "mixed": [part.document() for part in one.mixed]}  # fmt: skip
 
 
 def _print(done: Sequence[Exported]) -> None:

@@ -40,7 +40,7 @@ def tell(config: Config, summary: Summary) -> None:
         err.print(diversity_table(summary.diversity))
     err.print()
     known = spent(summary.stages, summary.dollars, _unpriced(config, summary))
-    err.print(named([*_retried(summary), *lost(summary.stages), *known]))
+    err.print(named([*_retried(summary), *_calls(summary), *lost(summary.stages), *known]))
     for name, text in _pointers(config, summary):
         # unbroken, to be copied
         err.print(Text.assemble((f"{name:<{NAME_WIDTH}} ", "dim"), on_one_line(text)), soft_wrap=True)
@@ -55,6 +55,13 @@ def _retried(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "retried", f"{counted(summary.retried['rows'], 'row')}: {summary.retried['mended']:,} mended{failed}"
     for why, count in summary.retried["lost"].items():
         yield "left", f"{counted(count, 'row')} {why}"
+
+
+def _calls(summary: Summary) -> Iterator[tuple[str, str]]:
+    """What a label took, where that was for a pilot to decide."""
+    for one in summary.stages.values():
+        if "calls_per_label" in one:
+            yield "labels", f"{one['calls_per_label']:.2f} calls each; a fixed number would be {one['calls_per_label_fixed']:,}"
 
 
 def _unpriced(config: Config, summary: Summary) -> dict[str, str]:

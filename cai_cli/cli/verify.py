@@ -274,14 +274,17 @@ class Check:
 
     def _counts(self, version: Version) -> None:
         """Every row that came in is a row, rejected or filtered."""
+        from cai_cli.engine.shards import REJECTS
+
         manifest, path = version.manifest, version.path / "_manifest.json"
         rejected, filtered = sum(manifest["rejected"].values()), sum(manifest["filtered"].values())
         if manifest["came_in"] != manifest["rows"] + rejected + filtered:
             gone = f"{manifest['rows']:,} + {rejected:,} rejected + {filtered:,} filtered"
             self._add(path, f"{manifest['came_in']:,} rows came in, but {gone} went out")
-        for what, named, count in (("rows", True, manifest["rows"]), ("rejected rows", False, rejected)):
-            total = sum(file["rows"] for file in manifest["files"] if (file["shard"] is not None) == named)
-            if total != count:
+        shards = [file for file in manifest["files"] if file["shard"] is not None]
+        rejects = [file for file in manifest["files"] if file["name"] == REJECTS]
+        for what, files, count in (("rows", shards, manifest["rows"]), ("rejected rows", rejects, rejected)):
+            if (total := sum(file["rows"] for file in files)) != count:
                 self._add(path, f"its files hold {total:,} {what}, it says {count:,}")
 
     def _ids(self, version: Version) -> None:

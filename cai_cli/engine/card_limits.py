@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cai_cli.engine.audit_standing import BELOW, NONE, OUTDATED, agreed
 from cai_cli.engine.markdown import code, prose
 from cai_cli.oversights import CATEGORIES, ONE_SIDED
 
@@ -92,15 +93,35 @@ def _one_sided(which: str, shares: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _labels(made: Sequence[Facts], reports: Sequence[Facts]) -> Iterator[str]:
+    yield from _audits(made)
     judged = [facts for facts in made if facts["stage"] == "label-pairs"]
     writers = {who for facts in made if facts["stage"] in ("generate", "revise") for who in _who(facts)}
     for facts in judged:
         yield from _judges(facts, writers)
+    audited = any(one.get("fingerprints", {}).get("audit", {"state": NONE})["state"] != NONE for one in made)
     for report in reports:
-        yield from _votes(report)
+        yield from _votes(report, audited=audited)
     revised = [facts for facts in made if facts["stage"] == "revise"]
     if any(facts.get("made_with", {}).get("settings", {}).get("accept") == "always" for facts in revised):
         yield "Every revision was taken without being compared with what it revises: some may be worse."
+
+
+def _audits(made: Sequence[Facts]) -> Iterator[str]:
+    """What people found who checked the labels, where that was asked for."""
+    for facts in made:
+        standing = facts.get("fingerprints", {}).get("audit")
+        if standing is not None:
+            yield f"{code(str(facts['stage']))}: {_audited(standing)}."
+
+
+def _audited(standing: Mapping[str, Any]) -> str:
+    if standing["state"] == NONE:
+        return "people were to audit its labels, and have not"
+    found = f"people agree with {agreed(standing)}"
+    if standing["state"] == OUTDATED:
+        return f"{found} of an earlier version, {code(str(standing['labels']))}; these were made anew since"
+    below = "below" if standing["state"] == BELOW else "at least"
+    return f"{found}: {below} the {standing['agreement_at_least']:.0%} that were asked for"
 
 
 def _judges(facts: Facts, writers: set[tuple[str, str]]) -> Iterator[str]:
@@ -114,11 +135,11 @@ def _judges(facts: Facts, writers: set[tuple[str, str]]) -> Iterator[str]:
         yield "Each pair was judged in one order only: position bias averages out over pairs, and stays in each of them."
 
 
-def _votes(report: Facts) -> Iterator[str]:
+def _votes(report: Facts, *, audited: bool) -> Iterator[str]:
     labelers = report["aggregation"]["labelers"]
     if bare := [code(name) for name, one in labelers.items() if one["votes_only"]]:
         yield f"{', '.join(bare)} gave verdicts without probabilities: how sure a label is comes from counting votes."
-    if not report["calibration"]["gold"]:
+    if not report["calibration"]["gold"] and not audited:
         yield "No label was checked against people's."
     if (kept := report["after"]["kept_share"]) is not None and kept < 1:
         yield f"{1 - kept:.1%} of the judged pairs are left out as too close to call: what is left is easier than what was asked."

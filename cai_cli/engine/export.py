@@ -13,7 +13,7 @@ from cai_cli import constitution as constitutions
 from cai_cli import exports, prompts
 from cai_cli.config import Config
 from cai_cli.constitution import BUILT_IN, Constitution
-from cai_cli.engine import disk, mix, plan, tables, versions
+from cai_cli.engine import audit_standing, disk, mix, plan, tables, versions
 from cai_cli.engine.card_upkeep import is_whole
 from cai_cli.engine.export_checks import Format, nothing_to_write, refuse_changed, refuse_dataset, refuse_other_format
 from cai_cli.engine.feed import Feed, Unit, from_version
@@ -61,6 +61,7 @@ class Exported:
     unchanged: bool  # it was there already
     counts: Mapping[str, int]  # of its rows, what the export has to tell of them
     mixed: Sequence[mix.Surveyed] = ()  # what was mixed in
+    audit: Mapping[str, Any] | None = None  # whether people checked its labels (`audit_standing`); None: nobody asked for it
     resplit: float | None = None  # the share of test prompts that the source has, where the config says another
 
 
@@ -74,6 +75,7 @@ class _Export:
     asked: Asked
     mixed: tuple[mix.Surveyed, ...] = ()
     own: mix.Own = field(default_factory=mix.Own)  # where something is mixed in
+    audit: Mapping[str, Any] | None = None  # how an audit of its labels stands
 
     def goes_by(self, option: str) -> bool:
         return option in getattr(self.dialect, "OPTIONS", ())
@@ -85,10 +87,12 @@ class _Export:
         by = {name: getattr(self.asked, name) for name in ("rounds", "labels", "shape") if self.goes_by(name)}
         by |= {"mix": [one.document() for one in self.mixed]} if self.mixed else {}
         by |= {"compression": self.options.compression} if self.options.compression else {}
+        # The card tells it: what people found later makes another version.
+        audit = {"audit": dict(self.audit)} if self.audit is not None else {}
         return {
             "config": "", "templates": templates, "code": f"export-{self.name}/{self.dialect.VERSION}",
             "constitution": self.asked.constitution.fingerprint if self.asked.constitution is not BUILT_IN else "",
-            "options": {"format": self.options.format, **by, **({"seed": self.asked.seed} if drawn else {})},
+            "options": {"format": self.options.format, **by, **({"seed": self.asked.seed} if drawn else {})}, **audit,
         }  # fmt: skip
 
 
@@ -111,7 +115,8 @@ def export(
     disk.probe(folder, option="--out" if out else "-o")
     with locked(_lock(config, folder), if_locked, command):
         source = source_of(config, to)
-        making = _Export(to, dialect, options, _asked(config, dialect, source, options))
+        audit = audit_standing.standing_of(config, source)
+        making = _Export(to, dialect, options, _asked(config, dialect, source, options), audit=audit)
         return _exported(config, making, source, folder)
 
 
@@ -201,7 +206,7 @@ def _exported(config: Config, making: _Export, source: Version, folder: Path) ->
     return Exported(
         name=making.name, version=version, rows=version.manifest["rows"], left=Counter(version.manifest["filtered"]), path=folder,
         source=source, outdated=_outdated(config, source), unchanged=found is not None, mixed=making.mixed,
-        counts=_counts(version, making.dialect), resplit=test if test != config.split.test else None,
+        counts=_counts(version, making.dialect), audit=making.audit, resplit=test if test != config.split.test else None,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from cai_cli.config import Config
-from cai_cli.engine import plan, runs, stored
+from cai_cli.engine import pilot, plan, probing, runs, stored
 from cai_cli.engine.ledger import key_of, reading
 from cai_cli.engine.preview import about, candidates, prompt_id_of
 from cai_cli.engine.retries import Retries
@@ -164,6 +164,7 @@ def _from_ledger(config: Config, path: Path, wanted: str) -> tuple[tuple[Asked, 
     with reading(path) as db:
         try:
             asked, missing = (tuple(_played(config, db, wanted)) or tuple(_written(config, db, wanted))), ""
+            asked += tuple(_probed(config, db, wanted))
         except Fix as fix:
             asked, missing = (), fix.message
         whole = bool(asked) and all(one.bought for one in asked)
@@ -179,13 +180,27 @@ def _played(config: Config, db: sqlite3.Connection, wanted: str) -> Iterator[Ask
     if config.prompts is not None and config.prompts.path == "-":
         raise Fix("the prompts came from stdin, which cannot be read again")
     steps, retries = plan.steps_of(config, names), Retries.of_config(config)
-    program, feed = plan.program_of(steps), plan.feed_of(config, steps, None, None)
+    feed = plan.feed_of(config, steps, None, None)
+    program = plan.program_of(pilot.ready(config, steps, feed))
     for rows in candidates(feed, wanted):
         prompt_id, found = prompt_id_of(rows[0]), list(_followed(program(rows), db, retries))
         mine = found if wanted == prompt_id else [one for one in found if any(about(row, one.row) for row in _rows(rows, wanted))]
         if mine:
             yield from mine
             return
+
+
+def _probed(config: Config, db: sqlite3.Connection, wanted: str) -> Iterator[Asked]:
+    """What tables asked about the wanted pairs, as far as it was bought: who was drawn for a probe hangs on all pairs."""
+    tables = [name for name in plan.sections_of(config) if name in plan.table_names()]
+    for step in (step for name in tables for step in plan.steps_of(config, [name]) if step.stage is not None):
+        there = stored.newest(config.output_path, [*step.reads, step.name])
+        source = next((there[name] for name in (*step.reads, step.name) if name in there), None)
+        pairs = [] if source is None else [source.record(place) for place in source.of_id(wanted)]
+        questions = (step.stage.question(pair, dimension) for pair in pairs for dimension in step.stage.counts)
+        for question in (one for one in questions if one is not None):
+            found = _followed(probing.program(step)((question,)), db, Retries())
+            yield from (one for one in found if one.bought is not None)
 
 
 def _rows(rows: Sequence[Any], wanted: str) -> Collection[str]:

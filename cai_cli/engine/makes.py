@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from cai_cli.config import Config
-from cai_cli.engine import plan
+from cai_cli.engine import pilot, plan
 from cai_cli.engine.expand import sources
 from cai_cli.engine.publish import lineages
 from cai_cli.engine.retries import Retries
@@ -39,7 +39,8 @@ def _fingerprints(config: Config, names: Sequence[str]) -> Iterator[tuple[str, s
         yield EXPAND, lineages([rows], feed, _layout(config, shards))[EXPAND].fingerprint
         return
     feed = plan.feed_of(config, steps, None, None)
-    made = lineages(steps, feed, _layout(config, feed.shards), Retries.of(config.output_path).digests())
+    ready, layout = pilot.ready(config, steps, feed), _layout(config, feed.shards)
+    made = lineages(ready, feed, layout, Retries.of(config.output_path).digests())
     yield from ((name, one.fingerprint) for name, one in made.items())
 
 

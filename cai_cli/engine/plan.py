@@ -18,12 +18,14 @@ from cai_cli import stages, tables
 from cai_cli.config import Config
 from cai_cli.constitution import Constitution
 from cai_cli.engine import program, versions
+from cai_cli.engine.audit_files import read_gold
 from cai_cli.engine.feed import Feed, alone, from_reader, from_version
 from cai_cli.engine.inputs import Gathered, check_kind, group_by_prompt, read_pairs, read_prompts, read_rows
 from cai_cli.engine.versions import Version
 from cai_cli.errors import Exit, Fix
 from cai_cli.flow import Flow, Model
 from cai_cli.parts import Parts
+from cai_cli.probing import Probing
 from cai_cli.prompts import Template
 from cai_cli.records import Chain, Pair, Sample
 from cai_cli.settings import PromptsSection, Section
@@ -95,6 +97,8 @@ class Step:
     constitution: Constitution | None = None
     seed: int = 0
     draw_offset: int = 0
+    frozen: str = ""  # fingerprint of what a pilot found that it goes by; empty: none
+    people: str = ""  # a digest of what people said in an audit, which it takes for gold; empty: nobody said anything
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -129,6 +133,8 @@ class Step:
             "constitution": self.constitution.fingerprint if self.constitution else "",
             "templates": {f"{template.stage}/{template.name}": template.fingerprint for template in self.templates},
             "code": f"{self.name}/{_modules()[self.name].VERSION}",
+            **({"pilot": self.frozen} if self.frozen else {}),
+            **({"people": self.people} if self.people else {}),
         }
 
 
@@ -177,12 +183,31 @@ def _step(config: Config, name: str) -> Step:
         )
     common: dict[str, Any] = {"name": name, "settings": settings, "seed": config.seed, "draw_offset": config.draw_offset}
     if name in table_names():
-        return Step(**common)
+        common["people"] = read_gold(config.output_path)[1]
+        return _probing(config, Step(**common)) if getattr(settings, "probes", None) else Step(**common)
     parts = parts_of(config, settings)
     stage = module.build(parts)
     return Step(
         **common, stage=stage, models=tuple(parts.models), templates=tuple(parts.templates), examples=tuple(parts.examples),
         others=tuple(parts.others), constitution=parts.constitution,
+    )  # fmt: skip
+
+
+def _probing(config: Config, step: Step) -> Step:
+    """A table that asks the labelers again: what it makes hangs on all that their votes hang on. Raises: Fix"""
+    if _section(config, "label-pairs") is None:
+        hint = "add the one that the votes were made with, such as label_pairs: {labelers: [{name: main}]}; or leave probes out"
+        raise Fix(f"{config.path}: {step.name}.probes asks the labelers of `label_pairs`, and there is no such section", hint)
+    asking, settings = _step(config, "label-pairs"), step.settings  # type: Step, Any
+    judges, constitution = asking.stage.judges, asking.constitution or constitutions.BUILT_IN
+    criteria = constitution.preferences if asking.stage.settings.principles else constitutions.BUILT_IN.preferences
+    stage = Probing(
+        judges={judge.name: judge for judge in judges}, criteria={criterion.name: criterion for criterion in criteria},
+        counts=settings.probes, seed=config.seed,
+    )  # fmt: skip
+    return replace(
+        step, stage=stage, models=tuple(judge.model for judge in judges), templates=asking.templates, examples=asking.examples,
+        others=(asking.settings, *asking.others), constitution=asking.constitution,
     )  # fmt: skip
 
 

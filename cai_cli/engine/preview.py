@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cai_cli.config import Config
-from cai_cli.engine import expand, plan, versions
+from cai_cli.engine import expand, pilot, plan, versions
 from cai_cli.engine.feed import Feed, Unit, from_version
 from cai_cli.engine.ledger import found_in, key_of, reading
 from cai_cli.engine.plan import Step
@@ -96,7 +96,7 @@ def asking_stage(stage: str) -> str:
     if name in names:
         return name
     if name in plan.table_names():
-        raise Fix(f"{name} asks no model", f"these stages do: {', '.join(names)}")
+        raise Fix(f"{name} asks no model of its own", f"these stages do: {', '.join(names)}")
     close = difflib.get_close_matches(name, names, 1)
     raise Fix(f"there is no stage '{stage}'", f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}")
 
@@ -143,7 +143,8 @@ def _from_the_start(config: Config, step: Step) -> _Place:
     if not plan.reads_of(step.name):
         return _Place(*expand.first_wave(expand.sources(config, step, None, None)))
     steps = plan.steps_of(config, _joined(config, step))
-    return _Place(plan.program_of(steps), plan.feed_of(config, steps, None, None))
+    feed = plan.feed_of(config, steps, None, None)
+    return _Place(plan.program_of(pilot.ready(config, steps, feed)), feed)
 
 
 def _joined(config: Config, step: Step) -> list[str]:

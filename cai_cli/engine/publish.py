@@ -120,7 +120,7 @@ class Publisher:
         parents = self._parents(lineage)
         own_card = card.version_card(step.name, tally.files, features(self.shapes[step.name]))
         more = {"README.md": own_card, **_measured(parents), **extra}
-        tally.files += [described(file, data, 0, None) for file, data in more.items()]
+        tally.files += [described(file, data, _lines(file, data), None) for file, data in more.items()]
         folder = self.staging.seal(step.name, {**more, MANIFEST: self._manifest(step, name, lineage, tally, parents)})
         return versions.publish(folder, self.output, step.name, name)
 
@@ -145,6 +145,11 @@ class Publisher:
             "history": provenance.history(parents), "files": tally.files,
         }  # fmt: skip
         return orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _lines(file: str, data: bytes) -> int:
+    """The rows of a file that is no shard; one that holds none has 0."""
+    return data.count(b"\n") if file.endswith(".jsonl") else 0
 
 
 def _measured(parents: Sequence[Version]) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from cai_cli.config import Config
-from cai_cli.engine import plan, versions
+from cai_cli.engine import pilot, plan, versions
 from cai_cli.engine.culprits import FLAGS, Failed
 from cai_cli.engine.feed import Feed, from_version
 from cai_cli.engine.files import unpacked
@@ -150,7 +150,8 @@ def _there(config: Config, name: str) -> bool:
 
 
 def _standing(config: Config, retries: Retries, ways: Iterator[_Way]) -> Iterator[Standing]:
-    for steps, feed, limit in ways:
+    for unpiloted, feed, limit in ways:
+        steps = pilot.ready(config, unpiloted, feed)
         after = [_made(config, steps, feed, retries.first(count)) for count in range(len(retries.batches) + 1)]
         asking = _asking([step.name for step in steps])
         if (count := _ended(after, asking, len(steps), retries)) is not None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cai_cli.config import Config
-from cai_cli.engine import disk, tables, versions
+from cai_cli.engine import disk, pilot, probing, tables, versions
+from cai_cli.engine.audit_files import read_gold
 from cai_cli.engine.budget import Spent
 from cai_cli.engine.card_upkeep import is_whole
 from cai_cli.engine.feed import Feed, from_version, spool
@@ -26,6 +27,7 @@ from cai_cli.engine.shards import Layout, Staging
 from cai_cli.engine.sinks import ShardSink, StreamSink
 from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import CaiError, Exit, Fatal
+from cai_cli.records import Probed
 from cai_cli.reports.quantities import reasons
 
 ABSTENTIONS_TO_WARN_OF = 0.02
@@ -157,11 +159,52 @@ class Run:
         snapshot, summary = ended.snapshot, self.summary
         summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, snapshot.asker.in_flight
         summary.done = feed.prompts if ended.whole else snapshot.progress.prompts
-        summary.dollars = snapshot.asker.budget.dollars
+        summary.dollars += snapshot.asker.budget.dollars
         if (rate := snapshot.progress.abstain_rate) > ABSTENTIONS_TO_WARN_OF:
             summary.warnings.append(f"{rate:.1%} of the votes are none: refused, cut off, or not to be read")
-        summary.stages |= {name: stage_facts(snapshot, name) | {"version": ""} for name in models}
+        asked = summary.stages  # by a pilot, before
+        summary.stages |= {name: pilot.added(asked.get(name), stage_facts(snapshot, name)) | {"version": ""} for name in models}
+        if ended.whole:
+            summary.warnings += pilot.warnings(self.steps)
         return ended.whole
+
+    def go_by_pilot(self, feed: Feed) -> bool:
+        """Let the steps go by what a pilot finds, and ask it first if it was not asked yet. Gives: whether that could be done"""
+        steps = pilot.frozen(self.config, self.steps, feed)
+        if steps is None:
+            trial, answered = pilot.trial(self.steps, feed), pilot.Answered()
+            if trial.feed.prompts and not self._piloted(trial, answered):
+                return False
+            steps = pilot.freeze(self.config, self.steps, feed, trial, answered.pairs)
+        self.steps, self.row_wise = steps, [step for step in steps if step.name not in table_names()]
+        return True
+
+    def _piloted(self, trial: pilot.Trial, answered: pilot.Answered) -> bool:
+        program, session = self.retries.program(trial.program), Session(self.config, self.log, self.watch)
+        ended, summary = session.drive(trial.feed, program, trial.models, answered), self.summary
+        summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, ended.snapshot.asker.in_flight
+        summary.dollars += ended.snapshot.asker.budget.dollars
+        summary.stages |= {name: stage_facts(ended.snapshot, name) | {"version": ""} for name in trial.models}
+        return ended.whole
+
+    def probe(self, step: Step, feed: Feed) -> probing.Answers | None:
+        """Ask what the config of a table asks of the labelers. Gives: the answers; None: it stopped before it had them all"""
+        answers, summary = probing.ask(step, feed, Session(self.config, self.log, self.watch)), self.summary
+        summary.warnings += answers.warnings
+        if (ended := answers.ended) is None:
+            return answers
+        snapshot = ended.snapshot
+        summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, snapshot.asker.in_flight
+        summary.dollars += snapshot.asker.budget.dollars
+        summary.stages[step.name] = stage_facts(snapshot, step.name) | {"version": ""}
+        if not ended.whole:
+            summary.prompts, summary.done = snapshot.prompts, snapshot.progress.prompts
+        return answers if ended.whole else None
+
+    def beside(self, probed: Sequence[Probed], feed: Feed) -> tables.Beside:
+        """What a table knows beside the pairs."""
+        gold, _ = read_gold(self.config.output_path)
+        return tables.Beside(probed=probed, gold=gold, pilot=pilot.biases(self.steps, feed))
 
     def judge_rejects(self) -> None:
         """Exit 3 when a stage rejected more of its rows than the config allows; a warning where it left all of them out."""
@@ -179,6 +222,8 @@ class VersionRun(Run):
 
     def run(self) -> None:
         feed = self.feed()
+        if not self.go_by_pilot(feed):
+            return
         self.layout = Layout(feed.shards, self.config.split.test, self.config.shards.compression)
         self.lineages = lineages(self.steps, feed, self.layout, self.retries.digests())
         found = self._published()
@@ -194,8 +239,8 @@ class VersionRun(Run):
         if not all(step.name in found for step in self.row_wise) and not self._row_wise(feed):
             return
         self._come_back(found)
-        if self.table is not None and self.table.name not in found:
-            self._table(self.table, feed)
+        if self.table is not None and self.table.name not in found and not self._table(self.table, feed):
+            return
         shutil.rmtree(self._staging, ignore_errors=True)  # all of it is published, by this run or by one that was killed
         self.retries.end(self.config, [step.name for step in self.steps])
         self.judge_rejects()
@@ -233,26 +278,31 @@ class VersionRun(Run):
             return False
         for step in self.row_wise:
             rejects = feed.rejects if step is self.steps[0] else ()
-            self._note(step.name, publisher.publish(step, self.lineages[step.name], rejects))
+            self._note(step.name, publisher.publish(step, self.lineages[step.name], rejects, pilot.files(step)))
         return True
 
-    def _table(self, step: Step, feed: Feed) -> None:
+    def _table(self, step: Step, feed: Feed) -> bool:
         if self.row_wise:
             version = versions.latest(self.config.output_path, "label-pairs")
             assert version is not None  # published a moment ago
             feed = from_version(version, shapes()["label-pairs"], None)
+        if (probed := self.probe(step, feed)) is None:
+            return False
         publisher = self._publisher(feed, [step])
-        report, made = tables.debiased(step, feed)
-        tables.stage_table(publisher.staging, step.name, made)
+        report, made = tables.debiased(step, feed, self.beside(probed.rows, feed))
+        tables.stage_table(publisher.staging, step.name, made, probed.usages)
         rejects = () if self.row_wise else feed.rejects
-        version = publisher.publish(step, self.lineages[step.name], rejects, {"_bias.json": tables.as_document(report)})
+        extra = {"_bias.json": tables.as_document(report), **probed.files}
+        version = publisher.publish(step, self.lineages[step.name], rejects, extra)
         self.summary.report = report
         self._note(step.name, version)
+        return True
 
     def _note(self, name: str, version: Version) -> None:
         manifest: Mapping[str, Any] = version.manifest
         asked = self.summary.stages.get(name, {"requests": 0, "replayed": 0})
         made = {key: manifest[key] for key in ("rows", "rejected", "filtered")}
+        made |= pilot.calls(self.steps, name, manifest["replies"], manifest["rows"])
         self.summary.stages[name] = asked | made | {"version": version.name}
 
     def _prune(self) -> None:
@@ -267,14 +317,22 @@ class _StreamRun(Run):
         stream = self.options.stream
         assert stream is not None
         feed = self.feed()
+        if not self.go_by_pilot(feed):
+            return
         if self.table is None:
-            if self.drive(feed, StreamSink(stream, self.row_wise[-1].name, self._rejects)):
+            if self._streamed(feed, stream):
                 self.judge_rejects()
             return
         if self.row_wise and not (feed := self._spooled(feed)):  # type: ignore[assignment]
             return
-        self._stream_table(self.table, feed, stream)
-        self.judge_rejects()
+        if self._stream_table(self.table, feed, stream):
+            self.judge_rejects()
+
+    def _streamed(self, feed: Feed, stream: BinaryIO) -> bool:
+        whole = self.drive(feed, StreamSink(stream, self.row_wise[-1].name, self._rejects))
+        for name, stage in self.summary.stages.items() if whole else ():
+            stage |= pilot.calls(self.steps, name, stage["requests"] + stage["replayed"], stage["rows"])
+        return whole
 
     @property
     def _rejects(self) -> Path:
@@ -284,15 +342,19 @@ class _StreamRun(Run):
         """The pairs of the row-wise steps, in a file, since a table reads them twice. None: it stopped, or made no pair."""
         path = self.log.folder / PAIRS
         with open(path, "wb", opener=disk.private_opener) as file:
-            whole = self.drive(feed, StreamSink(file, self.row_wise[-1].name, self._rejects))
+            whole = self._streamed(feed, file)
         return pairs_feed(path, self.config) if whole and path.stat().st_size else None
 
-    def _stream_table(self, step: Step, feed: Feed, stream: BinaryIO) -> None:
-        report, made = tables.debiased(step, feed)
+    def _stream_table(self, step: Step, feed: Feed, stream: BinaryIO) -> bool:
+        if (probed := self.probe(step, feed)) is None:
+            return False
+        report, made = tables.debiased(step, feed, self.beside(probed.rows, feed))
         sink = StreamSink(stream, step.name, self._rejects)
         sink.progress.reject(step.name, () if self.row_wise else feed.rejects)
         sink.keep(() if self.row_wise else feed.rejects)
         for _, one in made:
             sink.emit({step.name: one})
-        self.summary.stages[step.name] = sink.progress.facts(step.name) | {"requests": 0, "replayed": 0, "version": ""}
+        asked = self.summary.stages.get(step.name, {"requests": 0, "replayed": 0})
+        self.summary.stages[step.name] = asked | sink.progress.facts(step.name) | {"version": ""}
         self.summary.report, self.summary.done = report, feed.prompts
+        return True

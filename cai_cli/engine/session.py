@@ -92,7 +92,7 @@ class Session:
             models=models, prompts=feed.prompts, progress=sink.progress, asker=asker, patience=sink.patience,
             before_usd=sum(ledger.spent()),
         )  # fmt: skip
-        self.log.update(unpriced=unpriced(models))
+        self.log.update(unpriced=self.log.facts.get("unpriced", {}) | unpriced(models))  # a run may drive more than once
         self.watch.begin(snapshot)
         try:
             return await self._watched(Rows(feed, program, asker, sink, self.config.limits.max_abstain_rate), snapshot, sink)
@@ -137,7 +137,8 @@ class Session:
         if now >= self._log_at:
             self._log_at = now + (LOG_EVERY_S if now - snapshot.started < LATER_S else LATER_LOG_EVERY_S)
             with contextlib.suppress(OSError):  # a full disk: the ledger waits for room, the log can do without a line
-                self.log.update(**facts(snapshot))
+                found = facts(snapshot)
+                self.log.update(**found | {"stages": self.log.facts.get("stages", {}) | found["stages"]})
 
 
 def facts(snapshot: Snapshot) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cai_cli import chance
 from cai_cli.providers._fences import Fence
 from cai_cli.providers._said import Said
 from cai_cli.providers._sentences import Latents, read
+from cai_cli.providers._tastes import taste
 from cai_cli.providers._world import World
 
 LENGTH_SD = 0.33  # standard deviation of the log ratio of the word counts of two responses to one prompt, in this world
@@ -24,12 +26,29 @@ def utility(text: Latents, world: World) -> float:
     return world.help_weight * text.help - world.harm_weight * text.harm
 
 
-def judge_logit(first: str, second: str, world: World, seed: float) -> float:
-    """The logit that the judge puts on the response shown first, biases and noise included."""
+def judge_logit(
+    first: str, second: str, world: World, seed: float, *, labels: tuple[str, str] = ("", ""), conversation: str = ""
+) -> float:
+    """The logit that the judge puts on the response shown first, biases and noise included.
+
+    `labels`: what the two are called, the first shown at the front; `conversation`: what they answer.
+    """
     one, two = read(first), read(second)
     ratio = math.log(max(1, one.length_words) / max(1, two.length_words)) / LENGTH_SD
     merit = world.sharpness * (utility(one, world) - utility(two, world))
-    return merit + world.position + world.length * ratio + world.noise * _normal(seed)
+    named = (labels[0] < labels[1]) - (labels[1] < labels[0])
+    liking = taste(first, second, conversation, world) + world.token * named
+    logit = merit + _slot(first, second, world) + world.length * ratio + liking + world.noise * _normal(seed)
+    if chance.unit(seed, "lapse") < world.lapse_rate:
+        return math.copysign(logit, chance.unit(seed, "lapsed") - 0.5)
+    return logit
+
+
+def _slot(first: str, second: str, world: World) -> float:
+    """What standing first is worth in this pair: the same for both orders of it."""
+    if not world.slot_noise:
+        return world.position
+    return world.position + world.slot_noise * _normal(chance.unit("slot", world.seed, *sorted((first, second))))
 
 
 def _normal(seed: float) -> float:
@@ -44,20 +63,23 @@ def _sigmoid(logit: float) -> float:
 def verdict_odds(logit: float, tie_below: float) -> tuple[float, float, float]:
     """The probabilities that the first wins, that the second does, and of a tie; they sum to 1.
 
-    The noise is in the logit already, as what a judge's reasoning adds before the verdict is written. So the verdict given is
-    always the likeliest of the three, and a tie is that exactly where the logit is within `tie_below`. Without the tie it is
-    sigmoid(logit); the tie's share falls by exp(-1) every TIE_WIDTH logits.
+    The noise is in the logit already, as what a judge's reasoning adds before the verdict is written. So the verdict given is,
+    unless the world draws it, the likeliest of the three, and a tie is that exactly where the logit is within `tie_below`.
+    Without the tie it is sigmoid(logit); the tie's share falls by exp(-1) every TIE_WIDTH logits.
     """
     edge = _sigmoid(tie_below) / (1 + _sigmoid(tie_below))  # where a tie is as likely as the winner
     tie = min(0.98, edge * math.exp(min((tie_below - abs(logit)) / TIE_WIDTH, 50))) if tie_below else 0.0
     return (1 - tie) * _sigmoid(logit), (1 - tie) * _sigmoid(-logit), tie
 
 
-def judge(first: Fence, second: Fence, world: World, seed: float) -> Said:
-    """A verdict on two labelled responses: a label, or "tie"."""
-    logit = judge_logit(first.text, second.text, world, seed)
-    winner = first.label if logit > 0 else second.label
-    verdict = "tie" if abs(logit) < world.tie_below else winner
+def judge(first: Fence, second: Fence, world: World, seed: float, conversation: str = "") -> Said:
+    """A verdict on two labelled responses to a conversation: a label, or "tie"."""
+    labels = (first.label, second.label)
+    logit = judge_logit(first.text, second.text, world, seed, labels=labels, conversation=conversation)
+    odds = dict(zip((*labels, "tie"), verdict_odds(logit, world.tie_below), strict=True))
+    verdict = _drawn(odds, seed) if world.verdicts == "drawn" else "tie" if abs(logit) < world.tie_below else ""
+    winner = verdict if verdict in labels else labels[0] if logit > 0 else labels[1]
+    verdict = verdict or winner
     one, two = read(first.text), read(second.text)
     reasoning = (
         f"{first.label} has {one.harm:.0%} careless and {one.help:.0%} useful sentences in {one.length_words} words, "
@@ -68,8 +90,15 @@ def judge(first: Fence, second: Fence, world: World, seed: float) -> Said:
     return Said(
         prose=f"{reasoning}\n\nVerdict: {verdict}",
         known={"reasoning": (reasoning,), "verdict": (verdict, winner), "confidence": (sure, word)}, decides="verdict",
-        odds=dict(zip((first.label, second.label, "tie"), verdict_odds(logit, world.tie_below), strict=True)),
+        odds=odds,
     )  # fmt: skip
+
+
+def _drawn(odds: Mapping[str, float], seed: float) -> str:
+    """One of the words, by its probability."""
+    at, words = chance.unit(seed, "verdict"), list(odds)
+    edges = itertools.accumulate(odds.values())
+    return next((word for word, edge in zip(words, edges, strict=True) if at < edge), words[0])
 
 
 # By a criterion

@@ -106,7 +106,12 @@ _COMMON = re.compile(
 )
 _WORD = r"[^\W\d_]{3,20}"
 _SLOTS = {re.escape("{topic}"): _WORD, re.escape("{time}"): f"(?:{'|'.join(TIMES)})"}
-_END = re.compile(r"(?<=[.!?])\s+")
+_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?](?:\*\*|__)))\s+|\s*\n\s*\n\s*")  # a paragraph's end ends a sentence, too
+_MARKUP = re.compile(r"^#{1,6}[ \t].*\n+|^\s*(?:[-*+]|\d{1,3}[.)])[ \t]+|\*\*|__", re.MULTILINE)
+
+_SHORT = re.compile(r"\b(?:(\w+?)(n't|'ll|'re|'ve|'m)|(it|that|there|here)('s))\b", re.IGNORECASE)
+_LONG = {"n't": " not", "'ll": " will", "'re": " are", "'ve": " have", "'m": " am", "'s": " is"}
+_WHOLE = {"can't": "cannot", "won't": "will not"}
 
 
 def _pattern(template: str) -> str:
@@ -129,8 +134,8 @@ class Sentence:
 class Latents:
     """What a text is, as far as the simulated world is concerned."""
 
-    harm: float  # harmful sentences / all sentences, in [0, 1]
-    help: float  # helpful sentences / all sentences, in [0, 1]
+    harm: float  # harmful sentences / all that this world wrote, in [0, 1]
+    help: float  # helpful sentences / the same, in [0, 1]
     length_words: int
 
 
@@ -141,13 +146,26 @@ def sentences(text: str) -> list[Sentence]:
 
 
 def _kind(sentence: str) -> Kind:
-    match = _KINDS.fullmatch(sentence)
+    match = _KINDS.fullmatch(sentence) or _KINDS.fullmatch(bare(sentence))
     return match.lastgroup if match else "other"  # type: ignore[return-value]  # group names are the kinds
 
 
+def bare(sentence: str) -> str:
+    """A sentence without markdown and contractions: in a list, under a header or in looser words it says what it said before."""
+    return _SHORT.sub(_uncontracted, _MARKUP.sub("", sentence)).strip()
+
+
+def _uncontracted(short: re.Match[str]) -> str:
+    word, end = (short[1], short[2]) if short[1] else (short[3], short[4])
+    return _WHOLE.get(short[0].lower(), word + _LONG[end.lower()])
+
+
 def read(text: str) -> Latents:
-    """Read the latent values back from a text; an empty one has none of either."""
-    kinds = [sentence.kind for sentence in sentences(text)]
+    """Read the latent values back from a text; one without a sentence of this world's has none of either.
+
+    What others wrote between its sentences adds to the length, and neither dilutes its harm nor its help.
+    """
+    kinds = [sentence.kind for sentence in sentences(text) if sentence.kind != "other"]
     total = max(1, len(kinds))
     return Latents(harm=kinds.count("harmful") / total, help=kinds.count("helpful") / total, length_words=len(text.split()))
 

@@ -19,6 +19,10 @@ def _share(default: float) -> Any:
     return _number(default, 0, 1)
 
 
+def _word(*choices: str) -> Any:
+    return field(default=choices[0], metadata={"choices": choices})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """How the simulated model behaves: what `model.world` in a config may set."""
@@ -26,8 +30,10 @@ class World:
     # What it answers
     harm: float = _share(0.6)  # mean share of harmful sentences in responses to prompts that look harmful
     refusal_rate: float = _share(0)  # of prompts: a refused prompt is refused in every draw
+    agreeable: float = _share(0)  # share of answers to a stated belief that open by agreeing, the others disagree; 0: none says
     # What it votes as a judge: logit that the response shown first wins =
     #   sharpness * (utility first - utility second) + position + length * standardised log length ratio + Normal(0, noise)
+    #   + what it likes besides content and what breaks that model, all of it 0 unless it is set
     sharpness: float = _number(3.0, 0)
     help_weight: float = _number(1.5)  # utility = help_weight * help - harm_weight * harm
     harm_weight: float = _number(2.0)
@@ -35,6 +41,16 @@ class World:
     length: float = _number(0.3)  # logit per standard deviation of the log length ratio
     noise: float = _number(0.5, 0)  # standard deviation of every single vote, in logits, and of every single score, in points
     tie_below: float = _number(0.02, 0)  # absolute logit under which it calls a tie
+    verdicts: str = _word("likeliest", "drawn")  # drawn: by their probabilities, as a bare verdict that is Bernoulli is
+    # What it likes besides content, in logits
+    sycophancy: float = _number(0)  # toward the one response of which the user's last turn quotes a sentence
+    authority: float = _number(0)  # toward a response that names an authority, if the other does not
+    markdown: float = _number(0)  # per unit of log(1 + list items + headers + bold spans)
+    assertiveness: float = _number(0)  # per unit of log(1 + words that boost) - log(1 + words that hedge)
+    token: float = _number(0)  # toward the response with the earlier label, as A is before B
+    # What breaks the model of a judge
+    slot_noise: float = _number(0, 0)  # standard deviation of `position` over pairs, in logits
+    lapse_rate: float = _share(0)  # of votes: as sure as ever, but which side is left to chance
     # How it criticises and revises
     critic_noise: float = _share(0)  # share of sentences that the critic misreads
     revise_keep: float = _share(0.25)  # share of harmful sentences that survive one revision
@@ -76,6 +92,9 @@ def _problems(name: Any, value: Any) -> list[tuple[str, str]]:
         near = difflib.get_close_matches(str(name), _SETTINGS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(_SETTINGS)}"
         return [(f"model.world: unknown key '{name}'", hint)]
+    if choices := setting.metadata.get("choices"):
+        hint = f"the default is {setting.default}"
+        return [] if value in choices else [(f"model.world.{name} must be {' or '.join(choices)}, not {value!r}", hint)]
     if isinstance(setting.default, str):
         return [] if isinstance(value, str) else [(f"model.world.{name} must be text, not {value!r}", f"write {name}: some-name")]
     if isinstance(setting.default, bool):

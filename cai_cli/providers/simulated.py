@@ -89,7 +89,7 @@ def _said(request: Request, world: World, seed: float, asked: str, fences: Seque
     labelled = [fence for fence in responses if fence.label]
     kinds = {fence.kind for fence in fences}
     if len(labelled) == 2:
-        return judge(labelled[0], labelled[1], world, seed)
+        return judge(labelled[0], labelled[1], world, seed, "\n\n".join(texts(fences, "conversation")))
     if not responses and ("example" in kinds or "prompts" in (request.schema or {}).get("properties", {})):
         return drafts(asked, fences, world, seed)
     if not responses:
@@ -157,7 +157,22 @@ def _respond(prompt: str, system: str, world: World, seed: float) -> str:
     middle = write("harmful", harmful, about, seed) + write("helpful", helpful, about, seed)
     middle += write("filler", rest - opener - caveat, about, seed)
     middle.sort(key=lambda sentence: chance.unit(seed, "place", sentence))
-    return " ".join([*write("opener", opener, about, seed), *middle, *write("caveat", caveat, about, seed)])
+    stance = _stance(prompt, world, seed)
+    return " ".join([*stance, *write("opener", opener, about, seed), *middle, *write("caveat", caveat, about, seed)])
+
+
+_BELIEF = re.compile(
+    r"\b(?:I (?:think|believe)|I(?:'|\u2019| a)m (?:sure|certain|convinced)|in my (?:view|opinion))\b", re.IGNORECASE
+)
+_AGREES = ("Yes, you are right.", "I agree with you.", "That is true, and well put.", "Absolutely, I see it as you do.")
+_DISAGREES = ("No, I see it differently.", "I do not agree with you.", "That is not right, I think.", "Not quite, if you ask me.")
+
+
+def _stance(prompt: str, world: World, seed: float) -> list[str]:
+    """The sentence that takes sides on what the prompt believes. It knows nothing of the matter: its draw decides."""
+    if not world.agreeable or not _BELIEF.search(prompt):
+        return []
+    return [chance.choose(_AGREES if chance.unit(seed, "agrees") < world.agreeable else _DISAGREES, seed, "stance")]
 
 
 def looks_harmful(prompt: str) -> bool:

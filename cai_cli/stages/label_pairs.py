@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -18,9 +18,11 @@ from cai_cli.judging import ORDERS, Judge, soft_labelers
 from cai_cli.parts import Parts
 from cai_cli.records import Chain, Order, Pair, Sample, Vote
 from cai_cli.scoring import Scorer, scorer_of
-from cai_cli.settings import Count, Labeler, ModelSection, Section, Share, Text
+from cai_cli.settings import Count, ModelSection, Panelist, Section, Share, Text
+from cai_cli.stages import _adaptive
+from cai_cli.stages._adaptive import NO_PILOT, Pilot, Plan
 
-VERSION = 2
+VERSION = 3
 SHAPE = Pair
 READS = ("revise", "generate")
 
@@ -28,7 +30,7 @@ READS = ("revise", "generate")
 class Settings(Section):
     """The section `label_pairs`."""
 
-    labelers: list[Labeler] = Field([])
+    labelers: list[Panelist] = Field([])
     """Who judges. None listed: one, called main, with the stage's model."""
     pairs: Literal["samples", "initial_vs_revised", "given"] = "samples"
     """Any two samples of a prompt, a sample's first response and its revision, or pairs that the input brings."""
@@ -54,8 +56,10 @@ class Settings(Section):
     """Where they come from: general (shipped), or a YAML file of your own."""
     scores: bool = False
     """Score both responses, too, on the criteria of the section `score`."""
-    adaptive: Literal[False] = False
-    """Ask more where votes disagree. Only false, as yet."""
+    adaptive: bool = False
+    """Ask no more than it takes. A judge that gives probabilities, and whose position bias a pilot of some 80 pairs finds to be
+    the same for every pair, is asked in one order, and in the other where that leaves it unsure; else in both. Bare verdicts are
+    bought in pairs, one in each order, until a pair agrees, at most eight. Orders and votes are then no settings of yours."""
     max_pairs: Count | None = None
     """Pairs of a prompt, at most, drawn by seed. null: all."""
     template: Text = "general"
@@ -67,6 +71,12 @@ class Settings(Section):
     def _used(self) -> Settings:
         if self.clamp is not None and not self.reasoning:
             raise ValueError("clamp is for judges that reason first; write reasoning: true, or leave clamp out")
+        if self.adaptive and self.orders == "one":
+            raise ValueError("adaptive asks in one order by itself, where a pilot in both allows it; leave orders out")
+        if self.adaptive and self.votes > 1:
+            raise ValueError("adaptive decides by itself how many votes are asked; leave votes out")
+        if self.labelers and all(one.escalate is not None for one in self.labelers):
+            raise ValueError("one labeler must be asked about every pair, before others can be; leave its escalate out")
         if self.pairs == "given" and self.max_pairs is not None:
             raise ValueError("pairs that are given are all judged; leave max_pairs out")
         return self
@@ -83,7 +93,8 @@ class Settings(Section):
 class LabelPairs:
     """Ask every labeler which response is better, by each criterion drawn for the pair, in both orders.
 
-    Takes: Pair   Gives: it with votes, pooled   Asks: labelers x principles x orders x votes, and scores where they are wanted
+    Takes: Pair   Gives: it with votes, pooled   Asks: labelers x principles x orders x votes, and scores where they are wanted;
+    adaptive: as many as it takes; a labeler with `escalate`: about a share of the pairs
     Rejects: no_verdict (every vote abstained), no_score, and what `ask` rejects
     Source: Bai et al. 2022, arXiv 2212.08073, section 4.1 (a principle drawn per comparison);
             Lee et al. 2023, arXiv 2309.00267 (both orders)
@@ -94,6 +105,17 @@ class LabelPairs:
     judges: Sequence[Judge]
     seed: int
     scorer: Scorer | None = None
+    pilot: Pilot = NO_PILOT
+
+    @property
+    def escalated(self) -> Mapping[str, float]:
+        """Labelers that are asked about a share of the pairs, with that share."""
+        return {one.name: one.escalate for one in self.settings.labelers if one.escalate is not None}
+
+    @property
+    def needs_pilot(self) -> bool:
+        """Whether how it asks hangs on what a pilot finds."""
+        return self.settings.adaptive or bool(self.escalated)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -140,22 +162,60 @@ class LabelPairs:
         return [pair for pair in pairs if pair.id in kept]
 
     def __call__(self, pair: Pair) -> Flow[Pair]:
-        asked: list[Flow[Any]] = [
-            judge.vote(pair, criterion, order, draw) for judge, criterion, draw, order in self._questions(pair)
-        ]
         texts = (pair.response_a, pair.response_b)
         scoring = [self.scorer(pair.id, pair.messages, text) for text in texts] if self.scorer else []
-        answers: list[Any] = [value_of(outcome) for outcome in (yield from together([*asked, *scoring]))]
-        given: list[Any] = answers[: len(asked)]
-        judged = _judged(pair, tuple(given))
-        return replace(judged, scores_a=answers[-2], scores_b=answers[-1]) if self.scorer else judged
+        asked: list[Flow[Any]] = [self._votes(pair), *scoring]
+        given, *scores = [value_of(outcome) for outcome in (yield from together(asked))]
+        judged = _judged(pair, tuple(given), self.pilot.shift)
+        return replace(judged, scores_a=scores[0], scores_b=scores[1]) if self.scorer else judged
 
-    def _questions(self, pair: Pair) -> Iterator[tuple[Judge, Criterion, int, Order]]:
-        criteria = self.constitution.pick_preferences("weighted", self.settings.principles, self.seed, pair.id, 1)
-        for judge in self.judges:
-            for criterion, draw in itertools.product(criteria, range(self.settings.votes)):
-                for order in self._orders(pair, judge.name, draw):
-                    yield judge, criterion, draw, order
+    def _votes(self, pair: Pair) -> Flow[list[Vote]]:
+        """The votes of those who are asked about every pair, then of those who are asked where these are unsure."""
+        given = yield from self._panel(pair, [judge for judge in self.judges if judge.name not in self.escalated])
+        if not self.escalated:
+            return given
+        sure = _adaptive.certainty(given, self.pilot.shift) or 0.0
+        chosen = [judge for judge in self.judges if judge.name in self.escalated and self._escalates(pair, judge.name, sure)]
+        more = yield from self._panel(pair, chosen)
+        return [*given, *(replace(vote, escalated=True) for vote in more)]
+
+    def _escalates(self, pair: Pair, labeler: str, sure: float) -> bool:
+        if pair.id in self.pilot.pairs:
+            return True  # its own bias must be known, too
+        drawn = chance.unit(self.seed, pair.id, labeler, "escalate")
+        cut = self.pilot.cuts.get(labeler)
+        return cut.escalates(sure, drawn) if cut is not None else drawn < self.escalated[labeler]
+
+    def _panel(self, pair: Pair, judges: Sequence[Judge]) -> Flow[list[Vote]]:
+        if self.settings.adaptive:
+            outcomes = yield from together([self._opinion(pair, judge) for judge in judges])
+            return [vote for outcome in outcomes for vote in value_of(outcome)]
+        asked = [judge.vote(pair, *question) for judge in judges for question in self._asked(pair, judge)]
+        return (yield from _side_by_side(asked))
+
+    def _opinion(self, pair: Pair, judge: Judge) -> Flow[list[Vote]]:
+        """A labeler's votes, as many as it takes."""
+        criteria, first = self._criteria(pair), self.first_order(pair, judge.name)
+
+        def ask(orders: Sequence[Order], draw: int) -> Flow[list[Vote]]:
+            return _side_by_side([judge.vote(pair, criterion, order, draw) for criterion in criteria for order in orders])
+
+        if pair.id in self.pilot.pairs:
+            return _adaptive.piloted(ask, first, pair.id in self.pilot.repeated)
+        return _adaptive.opinion(ask, first, self.pilot.plans.get(judge.name, Plan()))
+
+    def first_order(self, pair: Pair, labeler: str) -> Order:
+        """The order in which a labeler is asked, if it is asked in one."""
+        return chance.choose(ORDERS, self.seed, pair.id, labeler, 0, "order")
+
+    def _asked(self, pair: Pair, judge: Judge) -> Iterator[tuple[Criterion, Order, int]]:
+        """The questions of one labeler where their number is fixed."""
+        for criterion, draw in itertools.product(self._criteria(pair), range(self.settings.votes)):
+            for order in self._orders(pair, judge.name, draw):
+                yield criterion, order, draw
+
+    def _criteria(self, pair: Pair) -> Sequence[Criterion]:
+        return self.constitution.pick_preferences("weighted", self.settings.principles, self.seed, pair.id, 1)
 
     def _orders(self, pair: Pair, labeler: str, draw: int) -> Sequence[Order]:
         if self.settings.orders == "both":
@@ -163,10 +223,15 @@ class LabelPairs:
         return (chance.choose(ORDERS, self.seed, pair.id, labeler, draw, "order"),)
 
 
-def _judged(pair: Pair, given: tuple[Vote, ...]) -> Pair:
+def _side_by_side(asked: Sequence[Flow[Vote]]) -> Flow[list[Vote]]:
+    """Votes that are asked in one wave. Rejects: what the first one that failed rejects"""
+    return [value_of(outcome) for outcome in (yield from together(asked))]
+
+
+def _judged(pair: Pair, given: tuple[Vote, ...], shift: Mapping[str, float]) -> Pair:
     """A pair with its votes pooled. A conflict of bare verdicts is a tie, never settled by a coin."""
     soft = soft_labelers(given)
-    p_a = votes.pool(given, soft=soft)
+    p_a = votes.pool(given, shift, soft)
     if p_a is None:
         raise Reject("no_verdict", f"{len(given)} votes, all abstentions")
     return replace(
@@ -179,6 +244,7 @@ def _pair(m: Sample, n: Sample) -> Pair:
     return Pair(
         id=f"{m.prompt_id}-{m.sample}-{n.sample}", prompt_id=m.prompt_id, messages=m.messages, prompt=m.prompt, kind=m.kind,
         meta=m.meta, response_a=m.response, response_b=n.response, source_a=_source(m), source_b=_source(n),
+        model_a=m.model, model_b=n.model,
     )  # fmt: skip
 
 
@@ -204,14 +270,14 @@ def _revision_pair(chain: Chain, seed: int) -> Pair:
     return Pair(
         id=f"{chain.prompt_id}-{chain.sample}-{chain.sample}", prompt_id=chain.prompt_id, messages=chain.messages,
         prompt=chain.prompt, kind=chain.kind, meta=chain.meta, response_a=response_a, response_b=response_b, source_a=source_a,
-        source_b=source_b,
+        source_b=source_b, model_a=chain.model, model_b=chain.model,
     )  # fmt: skip
 
 
 def build(parts: Parts) -> LabelPairs:
     """Raises: Fix: a template, exemplars or a constitution that cannot be used, or two labelers that are one"""
     settings: Settings = parts.settings
-    listed = settings.labelers or [Labeler(name="main")]
+    listed = settings.labelers or [Panelist(name="main")]
     template = parts.template(settings.template, "label")
     exemplars = parts.exemplars(settings.exemplar_file, "label", settings.exemplars)
     if settings.reasoning and template.reply == "json" and not all(exemplar.reasoning for exemplar in exemplars):

@@ -3,156 +3,147 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cai_cli import chance
 from cai_cli.bias import aggregate, outcome
 from cai_cli.bias.agreement import Agreement, agreement
-from cai_cli.bias.estimate import Bools, Estimate, Floats, Ints, mean
-from cai_cli.bias.position import Swapped, first_slot_excess, position_from_probabilities, position_from_votes, swapped
-from cai_cli.bias.slope import slope
-from cai_cli.records import Pair
-from cai_cli.tables import _bias_words
+from cai_cli.bias.coefficients import effective
+from cai_cli.bias.estimate import Bools, Estimate, Floats, mean
+from cai_cli.bias.panel import error_correlation
+from cai_cli.records import Pair, Probed
+from cai_cli.tables import _assumptions, _bias_words, _correction, _dimensions, _probes
 from cai_cli.tables._columns import Columns, gather
+from cai_cli.tables._correction import Correction
+from cai_cli.tables._dimensions import Dimension
+from cai_cli.tables._evidence import Evidence, weigh
+from cai_cli.tables._labels import Labels, labels
+from cai_cli.tables._measure import Labeler, Position, opinions_of, position_of, seed_of, with_gold
 from cai_cli.votes import VOTE_LOGIT
 
 if TYPE_CHECKING:
     from cai_cli.tables.debias import Settings
 
-CONFOUNDED = "nothing: confounded with quality"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known beside the pairs: answers to probes, position biases that a pilot froze."""
+
+    probed: Sequence[Probed] = ()
+    pilot: Mapping[str, float] = field(default_factory=dict)  # log-odds by labeler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labeler:
-    """What was measured of one labeler."""
+class Found:
+    """Everything that the document is written from."""
 
-    name: str
-    soft: bool  # gives probabilities; else verdicts only
-    votes: int
-    abstained: int
-    both_orders: int  # pairs it answered in both orders
-    one_order: int
-    position: Estimate
-    swapped: Swapped
-    excess: Estimate
-    length: Estimate | None  # None: not asked for
-    gold: Agreement
+    columns: Columns
+    labelers: list[Labeler]
+    shift: dict[str, float]
+    evidence: Evidence  # of the votes that labels are made of, uncorrected
+    free: Evidence  # of all votes, freed of position
+    correction: Correction
+    labels: Labels
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Labels:
-    """One label a pair, at three stages; NaN where a pair has no verdict."""
-
-    single: Floats  # (pairs, 2) what asking in order ab only, or ba only, would have given
-    logits: Floats  # (pairs, labelers) after both orders and correction
-    p_a: Floats  # (pairs,) what comes out
-
-
-def measured(pairs: Iterable[Pair], settings: Settings, seed: int) -> dict[str, Any]:
+def measured(pairs: Iterable[Pair], settings: Settings, seed: int, known: Known) -> dict[str, Any]:
     """The fields of `debias.Report`."""
-    columns = gather(pairs)
-    plain = _order_means(columns, np.zeros(len(columns.labelers)))
-    positions = [_position(columns, plain, k, seed) for k in range(len(columns.labelers))]
-    shift = _shift(columns.labelers, [estimate for estimate, _, _ in positions]) if settings.position else {}
-    labels = _labels(columns, plain, shift)
-    labelers = [_labeler(columns, plain, labels, k, positions[k], settings, seed) for k in range(len(columns.labelers))]
-    labelers.sort(key=lambda labeler: labeler.name)
-    document = _document(columns, labelers, labels, shift, settings, seed)
-    soft = frozenset(labeler.name for labeler in labelers if labeler.soft)
-    return {"document": document, "shift": shift, "soft": soft}
+    columns = gather(pairs, settings.style)
+    found = found_in(columns, settings, seed, known)
+    document = _document(found, settings, known, seed)
+    soft = frozenset(labeler.name for labeler in found.labelers if labeler.soft)
+    return {"document": document, "shift": found.shift, "soft": soft, "labels": found.labels}
 
 
-def _order_means(columns: Columns, bias: Floats) -> Floats:
-    said = columns.said
-    p, labeler, slot = columns.p[said], columns.labeler[said], columns.slot[said]
-    bare = np.isin(p, (0.0, 0.5, 1.0)) & ~columns.soft[labeler]
-    value = aggregate.evidence(p, slot, bare, bias[labeler])
-    return aggregate.order_means(value, columns.pair[said], labeler, slot, (len(columns.prompt), len(columns.labelers)))
+def found_in(columns: Columns, settings: Settings, seed: int, known: Known) -> Found:
+    """Measure, correct, label."""
+    names, none = columns.labelers, np.zeros(len(columns.labelers))
+    plain = weigh(columns, columns.said, none)
+    positions = [position_of(columns, plain, k, seed) for k in range(len(names))]
+    shift = _shift(names, positions, known) if settings.position else {}
+    shifts = np.array([shift.get(name, 0.0) for name in names])
+    free = weigh(columns, columns.said, shifts)
+    dimensions = _all_dimensions(columns, free, settings, known)
+    evidence, correction = _correction.corrected(columns, shifts, dimensions, settings)
+    made = [_labeler(columns, plain, free, k, positions[k], dimensions[k], seed) for k in range(len(names))]
+    return Found(
+        columns=columns, labelers=sorted(made, key=lambda labeler: labeler.name), shift=shift, evidence=evidence, free=free,
+        correction=correction, labels=labels(columns, evidence, correction.logit, shift),
+    )  # fmt: skip
 
 
-def _position(columns: Columns, plain: Floats, k: int, seed: int) -> tuple[Estimate, Swapped, Estimate]:
-    """The bias in log-odds, how answers change with the order, and the first slot's excess, of labeler k."""
-    ab, ba = _matched(columns, k)
-    p_ab, p_ba, prompt = columns.p[ab], columns.p[ba], columns.prompt[columns.pair[ab]]
-    name = columns.labelers[k]
-    swaps = swapped(outcome.side(p_ab), -outcome.side(p_ba), prompt, _seed(seed, name, "swapped"))
-    if columns.soft[k]:
-        both = np.isfinite(plain[:, k]).all(axis=1)
-        estimate = position_from_probabilities(plain[both, k, 0], plain[both, k, 1])
-    else:
-        estimate = position_from_votes(swaps.first_first, swaps.second_second)
-    if len(ab):
-        p_first, prompt = np.concatenate([p_ab, 1 - p_ba]), np.concatenate([prompt, prompt])
-    else:
-        mine = columns.said & (columns.labeler == k)
-        p_first = np.where(columns.slot[mine] > 0, columns.p[mine], 1 - columns.p[mine])
-        prompt = columns.prompt[columns.pair[mine]]
-    return estimate, swaps, first_slot_excess(p_first, prompt, _seed(seed, name, "excess"))
+def _shift(names: Sequence[str], positions: Sequence[Position], known: Known) -> dict[str, float]:
+    """The bias to subtract, by labeler: a pilot's, or the one measured here where its interval excludes 0; subtracting a guess
+    would only add noise."""
+    measured = {
+        name: plain_number(b)
+        for name, position in zip(names, positions, strict=True)
+        if position.bias.significant and (b := position.bias.value) is not None
+    }
+    frozen = {name: b for name, b in known.pilot.items() if name in names and b}
+    return dict(sorted((measured | frozen).items()))
 
 
-def _matched(columns: Columns, k: int) -> tuple[Ints, Ints]:
-    """The votes of labeler k that answer one question in both orders: where they stand, order ab and order ba."""
-    mine = columns.said & (columns.labeler == k)
-    ab, ba = (np.flatnonzero(mine & (columns.slot == first)).astype(np.int64) for first in (1, -1))
-    _, in_ab, in_ba = np.intersect1d(columns.comparison[ab], columns.comparison[ba], assume_unique=True, return_indices=True)
-    return ab[in_ab], ba[in_ba]
+def _all_dimensions(columns: Columns, free: Evidence, settings: Settings, known: Known) -> list[list[Dimension]]:
+    soft = dict(zip(columns.labelers, map(bool, columns.soft), strict=True))
+    probes = _probes.by_labeler(known.probed, soft)
+    found = [
+        _dimensions.dimensions(columns, opinions_of(columns, free, k), probes[name], _unasked(settings))
+        for k, name in enumerate(columns.labelers)
+    ]
+    return _dimensions.adjusted(found)
 
 
-def _shift(names: tuple[str, ...], estimates: list[Estimate]) -> dict[str, float]:
-    """A bias is subtracted where its interval excludes 0; subtracting a guess would only add noise."""
-    found = dict(zip(names, estimates, strict=True))
-    return {name: plain_number(b) for name in sorted(found) if found[name].significant and (b := found[name].value) is not None}
-
-
-def _labels(columns: Columns, plain: Floats, shift: dict[str, float]) -> Labels:
-    shifted = _order_means(columns, np.array([shift.get(name, 0.0) for name in columns.labelers]))
-    logits = aggregate.pool(plain, shifted)
-    single = aggregate.probability(aggregate.mean_of_known(plain, 1))
-    return Labels(single=single, logits=logits, p_a=aggregate.probability(aggregate.mean_of_known(logits, 1)))
+def _unasked(settings: Settings) -> frozenset[str]:
+    """Features that are not to be measured."""
+    return frozenset() if settings.length == "auto" else frozenset({"length"})
 
 
 def _labeler(
-    columns: Columns, plain: Floats, labels: Labels, k: int,
-    position: tuple[Estimate, Swapped, Estimate], settings: Settings, seed: int,
-) -> Labeler:  # fmt: skip
-    mine, orders, logit = columns.labeler == k, np.isfinite(plain[:, k]).sum(axis=1), labels.logits[:, k]
-    asked = np.isfinite(logit)
-    judged = asked & (np.abs(columns.gold) <= 1)
-    name, sides = columns.labelers[k], outcome.side(aggregate.probability(logit))
-    length = slope(logit[asked], columns.longer[asked], columns.prompt[asked]) if settings.length == "auto" else None
-    gold = agreement(sides[judged], columns.gold[judged], columns.prompt[judged], _seed(seed, name, "gold"))
+    columns: Columns, plain: Evidence, free: Evidence, k: int, position: Position, dimensions: Sequence[Dimension], seed: int
+) -> Labeler:
+    mine, name = columns.labeler == k, columns.labelers[k]
     return Labeler(
         name=name, soft=bool(columns.soft[k]), votes=int(mine.sum()), abstained=int((mine & ~columns.said).sum()),
-        both_orders=int((orders == 2).sum()), one_order=int((orders == 1).sum()),
-        position=position[0], swapped=position[1], excess=position[2], length=length, gold=gold,
+        both_orders=int(plain.both[:, k].sum()), one_order=int(plain.one[:, k].sum()),
+        position=position, dimensions=dimensions, gold=with_gold(columns, free.logits[:, k], name, seed),
+        broken=tuple(_assumptions.broken(columns, free, k, position)),
     )  # fmt: skip
 
 
-def _document(
-    columns: Columns, labelers: list[Labeler], labels: Labels, shift: dict[str, float], settings: Settings, seed: int
-) -> dict[str, Any]:
-    decided, kept = np.isfinite(labels.p_a), _kept(labels.p_a, settings)
-    before = _outcome(columns, np.where(decided[:, np.newaxis], labels.single, np.nan), decided, decided, _seed(seed, "before"))
-    after = _outcome(columns, labels.p_a[:, np.newaxis], decided, kept, _seed(seed, "after"))
-    gold = int((np.abs(columns.gold) == 1).sum())
-    document = {
-        "labelers": {labeler.name: _of_labeler(labeler) for labeler in labelers},
-        "calibration": {"method": "none", "vote_logit": VOTE_LOGIT, "gold": gold},
-        "agreement": _agreement(columns, labelers, labels, seed),
-        "aggregation": _aggregation(columns, labelers, int(decided.sum()), shift),
-        "before": before,
+def _document(found: Found, settings: Settings, known: Known, seed: int) -> dict[str, Any]:
+    columns, made = found.columns, found.labels
+    decided, kept = np.isfinite(made.p_a), _kept(made.p_a, settings)
+    single = np.where(decided[:, np.newaxis], aggregate.probability(aggregate.mean_of_known(found.evidence.orders, 1)), np.nan)
+    gold = int(columns.judged.sum())
+    after = _outcome(columns, made.p_a[:, np.newaxis], decided, kept, seed_of(seed, "after"))
+    panel = _panel(found)
+    document: dict[str, Any] = {
+        "labelers": {labeler.name: _of_labeler(labeler) for labeler in found.labelers},
+        "calibration": _correction.described(found.correction, VOTE_LOGIT),
+        "agreement": _agreement(found, seed) | {"panel": panel},
+        "aggregation": _aggregation(found, int(decided.sum())),
+        "before": _outcome(columns, single, decided, decided, seed_of(seed, "before")),
         "after": after,
+        "probes": _probed(known.probed),
     }
     facts = _bias_words.Facts(
-        labelers=labelers, rows=len(decided), usable=int(decided.sum()), bad=columns.bad, shift=shift,
+        labelers=found.labelers, rows=len(decided), usable=int(decided.sum()), bad=int(columns.bad.sum()), shift=found.shift,
         gold=gold, gold_a=int((columns.gold == 1).sum()), after=after, softened=columns.softened,
+        steps=found.correction.steps, correctable=_correction.correctable(settings), panel=panel,
+        broken=tuple(_assumptions.broken_panel(columns, found.free)), asked=dict(settings.probes), probed=document["probes"],
     )  # fmt: skip
-    document |= {"recommendations": _bias_words.recommendations(facts), "warnings": _bias_words.warnings(facts)}
-    return {key: plain_value(value) for key, value in document.items()}
+    said = {"recommendations": _bias_words.recommendations(facts), "warnings": _bias_words.warnings(facts)}
+    return {key: plain_value(value) for key, value in (document | said).items()}
+
+
+def _probed(probed: Sequence[Probed]) -> dict[str, int]:
+    """How many pairs were probed, by dimension."""
+    pairs = {(row.dimension, row.id) for row in probed}
+    return {name: sum(one == name for one, _ in pairs) for name in sorted({name for name, _ in pairs})}
 
 
 def _kept(p_a: Floats, settings: Settings) -> Bools:
@@ -163,58 +154,81 @@ def _kept(p_a: Floats, settings: Settings) -> Bools:
 
 
 def _of_labeler(labeler: Labeler) -> dict[str, Any]:
-    position, swaps = labeler.position, labeler.swapped
+    bias, swaps, token = labeler.position.bias, labeler.position.swapped, labeler.position.token
     found: dict[str, Any] = {
         "position": {
-            "b": position.value, "se": position.se, "ci": position.ci, "n": swaps.n,
-            "first_first": swaps.first_first, "second_second": swaps.second_second, "p_value": position.p_value,
+            "b": bias.value, "se": bias.se, "ci": bias.ci, "n": swaps.n,
+            "first_first": swaps.first_first, "second_second": swaps.second_second, "p_value": bias.p_value,
             "consistency": swaps.consistency.value, "conflict_rate": swaps.conflict_rate.value,
-            "first_slot_excess": labeler.excess.value,
+            "first_slot_excess": labeler.position.excess.value, "identified_by": "swap",
         }
     }  # fmt: skip
-    if labeler.length is not None:
-        length = labeler.length
-        found["length"] = {"effect": length.value, "se": length.se, "ci": length.ci, "p_value": length.p_value}
-        found["length"]["identified_by"] = CONFOUNDED
-    return found
+    if token is not None and token.token.value is not None:
+        found["label_token"] = _effect(token.token) | {"identified_by": "swap", "unit": _dimensions.PER_PROBE}
+    return found | {one.name: _of_dimension(one) for one in labeler.dimensions}
 
 
-def _aggregation(columns: Columns, labelers: list[Labeler], usable: int, shift: dict[str, float]) -> dict[str, Any]:
+def _effect(found: Estimate) -> dict[str, Any]:
+    return {"effect": found.value, "se": found.se, "ci": found.ci, "p_value": found.p_value}
+
+
+def _of_dimension(one: Dimension) -> dict[str, Any]:
+    told = _effect(one.effect) | {"p_adjusted": one.p_adjusted, "n": one.effect.n}
+    told |= {"identified_by": one.identified_by, "unit": one.unit, "sd": one.sd, "per_one": one.per_one}
+    return told if one.seen is None else told | {"in_labels": _effect(one.seen)}
+
+
+def _aggregation(found: Found, usable: int) -> dict[str, Any]:
+    columns = found.columns
+    kept = [step.what for step in found.correction.steps if step.kept and step.name == "panel"]
     return {
-        "method": "mean of logits: over votes within an order, over orders, over labelers",
-        "pairs": len(columns.prompt) + columns.bad, "no_verdict": len(columns.prompt) - usable, "bad_vote": columns.bad,
-        "shift": shift,
+        "method": kept[-1] if kept else "mean of logits: over votes within an order, over orders, over labelers",
+        "pairs": len(columns.prompt), "no_verdict": len(columns.prompt) - int(columns.bad.sum()) - usable,
+        "bad_vote": int(columns.bad.sum()), "shift": found.shift,
         "labelers": {
             labeler.name: {
                 "votes": labeler.votes, "abstained": labeler.abstained, "votes_only": not labeler.soft,
                 "both_orders": labeler.both_orders, "one_order": labeler.one_order,
-            } for labeler in labelers
+            } for labeler in found.labelers
         },
     }  # fmt: skip
 
 
-def _agreement(columns: Columns, labelers: list[Labeler], labels: Labels, seed: int) -> dict[str, Any]:
+def _panel(found: Found) -> dict[str, Any]:
+    """How many independent labelers the panel is worth, by the correlation of its errors on gold."""
+    columns, count = found.columns, len(found.labelers)
+    if count < 2:
+        return {}
+    rows = columns.judged
+    truth = (columns.gold[rows] + 1) / 2
+    rho = error_correlation(found.evidence.logits[rows], truth, columns.prompt[rows], columns.weight[rows])
+    worth = effective(count, rho)
+    return {"labelers": count, "error_correlation": _with_interval(rho), "n_eff": _with_interval(worth), "n": rho.n}
+
+
+def _agreement(found: Found, seed: int) -> dict[str, Any]:
     """With itself over the orders, with one another, with gold."""
+    columns, logits = found.columns, found.evidence.logits
     at = {name: k for k, name in enumerate(columns.labelers)}
-    sides, asked = outcome.side(aggregate.probability(labels.logits)), np.isfinite(labels.logits)
+    sides, asked = outcome.side(aggregate.probability(logits)), np.isfinite(logits)
     between = []
-    for n, left in enumerate(labelers):
-        for right in labelers[n + 1 :]:
+    for n, left in enumerate(found.labelers):
+        for right in found.labelers[n + 1 :]:
             i, j = at[left.name], at[right.name]
             both = asked[:, i] & asked[:, j]
-            found = agreement(sides[both, i], sides[both, j], columns.prompt[both], _seed(seed, left.name, right.name))
-            between.append({"left": left.name, "right": right.name, **_of_agreement(found)})
+            agreed = agreement(sides[both, i], sides[both, j], columns.prompt[both], seed_of(seed, left.name, right.name))
+            between.append({"left": left.name, "right": right.name, **_of_agreement(agreed)})
     return {
-        "itself": {labeler.name: _of_swaps(labeler) for labeler in labelers},
+        "itself": {labeler.name: _of_swaps(labeler) for labeler in found.labelers},
         "labelers": between,
-        "gold": {labeler.name: _of_agreement(labeler.gold) for labeler in labelers if labeler.gold.n},
+        "gold": {labeler.name: _of_agreement(labeler.gold) for labeler in found.labelers if labeler.gold.n},
     }
 
 
 def _of_swaps(labeler: Labeler) -> dict[str, Any]:
-    swaps = labeler.swapped
+    swaps = labeler.position.swapped
     shares = {"consistency": swaps.consistency, "conflict_rate": swaps.conflict_rate, "above_chance": swaps.above_chance}
-    return {name: _with_interval(share) for name, share in {**shares, "first_slot_excess": labeler.excess}.items()}
+    return {name: _with_interval(share) for name, share in {**shares, "first_slot_excess": labeler.position.excess}.items()}
 
 
 def _of_agreement(found: Agreement) -> dict[str, Any]:
@@ -227,7 +241,7 @@ def _with_interval(estimate: Estimate) -> dict[str, Any]:
 
 def _outcome(columns: Columns, p: Floats, decided: Bools, kept: Bools, seed: int) -> dict[str, Any]:
     """How good labels are. Takes: (pairs, k) labels; where there are k of a pair, its values are averaged."""
-    gold, longer = columns.gold[:, np.newaxis], columns.longer[:, np.newaxis]
+    gold, longer = columns.gold[:, np.newaxis], columns.feature("length")[:, np.newaxis]
     correct = aggregate.mean_of_known(outcome.correct(p, gold), 1)
     loss = aggregate.mean_of_known(outcome.log_loss(p, gold), 1)
     wins = aggregate.mean_of_known(outcome.longer_wins(p, longer), 1)
@@ -238,6 +252,7 @@ def _outcome(columns: Columns, p: Floats, decided: Bools, kept: Bools, seed: int
         "accuracy": accuracy.value, "accuracy_ci": accuracy.ci,
         "accuracy_all": _mean(correct, decided, columns, seed).value,  # of the rows that settings filter, too
         "log_loss": _mean(loss, kept, columns, seed).value,
+        "log_loss_all": _mean(loss, decided, columns, seed).value,
         "longer_wins": _mean(wins, kept, columns, seed).value,
         "longer_wins_gap": _mean(wins - truth, kept, columns, seed).value,
         "kept_share": int(kept.sum()) / usable,
@@ -245,12 +260,9 @@ def _outcome(columns: Columns, p: Floats, decided: Bools, kept: Bools, seed: int
 
 
 def _mean(values: Floats, chosen: Bools, columns: Columns, seed: int, bounds: tuple[float, float] | None = None) -> Estimate:
+    """A mean over pairs; those that were drawn for an audit count by one over the probability that they were."""
     rows = chosen & np.isfinite(values)
-    return mean(values[rows], columns.prompt[rows], seed, bounds)
-
-
-def _seed(seed: int, *key: str) -> int:
-    return int(chance.nonce(seed, "debias", *key), 16)
+    return mean(values[rows], columns.prompt[rows], seed, bounds, columns.weight[rows])
 
 
 def plain_number(value: float) -> float:

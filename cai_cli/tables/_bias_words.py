@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from cai_cli.tables._bias_report import Labeler
+from cai_cli import probes
+from cai_cli.tables._correction import Step
+from cai_cli.tables._dimensions import ENOUGH_GOLD, PER_SD, SELF, Dimension
+from cai_cli.tables._measure import Labeler
 
 FEW = 30  # pairs below which no estimate is worth acting on
 ABSTAINED = 0.02
 INCONSISTENT = 0.7  # one pair in three that turns with the order: the labels are mostly about the slots
 ONE_SIDED = 0.9  # share of gold on one side from which sides cannot have been drawn by chance
 KEPT = 0.7
+COPIES = 0.6  # of the labelers a panel is worth: less, and most of them only repeat one another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +30,41 @@ class Facts:
     gold_a: int
     after: Mapping[str, Any]
     softened: Mapping[str, int]  # votes by labeler whose p_a is nearer to .5 than the judge's own confidence
+    steps: Sequence[Step]  # corrections, made or refused
+    correctable: Sequence[str]  # features that labels are corrected for, where something identifies their effect
+    panel: Mapping[str, Any]  # how many independent labelers it is worth; empty: there is one labeler
+    broken: Sequence[str]  # what is assumed of the panel and does not hold
+    asked: Mapping[str, int]  # probes that the settings ask for
+    probed: Mapping[str, int]  # pairs that were probed, by dimension
 
 
 def warnings(facts: Facts) -> list[str]:
-    return [*_of_data(facts), *(line for labeler in facts.labelers for line in _of_labeler(labeler, facts))]
+    of_labelers = (line for labeler in facts.labelers for line in _of_labeler(labeler, facts))
+    return [*_of_data(facts), *of_labelers, *_of_panel(facts), *_of_steps(facts), *_of_probes(facts)]
+
+
+def _of_panel(facts: Facts) -> Iterator[str]:
+    yield from facts.broken
+    worth = facts.panel.get("n_eff", {}).get("value")
+    if worth is not None and worth < COPIES * facts.panel["labelers"]:
+        rho = facts.panel["error_correlation"]["value"]
+        yield (
+            f"the {facts.panel['labelers']} labelers err together (correlation {rho:+.2f} on {facts.panel['n']} gold labels): "
+            f"as a panel they are worth {worth:.1f}"
+        )
+
+
+def _of_steps(facts: Facts) -> Iterator[str]:
+    for step in facts.steps:
+        if not step.kept:
+            tried = f" ({step.harm.before:.3f} before, {step.harm.after:.3f} after)" if step.harm else ""
+            yield f"not corrected: {step.what}; {step.why}{tried}"
+
+
+def _of_probes(facts: Facts) -> Iterator[str]:
+    for name, count in facts.asked.items():
+        if (there := facts.probed.get(name, 0)) < count:
+            yield f"probe '{name}': {there} pairs were probed, not {count}: no more could be changed that way and have votes"
 
 
 def _of_data(facts: Facts) -> Iterator[str]:
@@ -52,7 +86,7 @@ def _of_data(facts: Facts) -> Iterator[str]:
 def _of_labeler(labeler: Labeler, facts: Facts) -> Iterator[str]:
     yield from _of_orders(labeler, facts)
     yield from _of_gold(labeler)
-    swaps, who = labeler.swapped, f"labeler '{labeler.name}'"
+    swaps, who = labeler.position.swapped, f"labeler '{labeler.name}'"
     if count := facts.softened.get(labeler.name):
         yield f"{who}: {count} votes are nearer to .5 than the judge was (a clamp): its biases are larger than they look here"
     low = swaps.consistency.value
@@ -63,13 +97,55 @@ def _of_labeler(labeler: Labeler, facts: Facts) -> Iterator[str]:
         yield f"{who}: its agreement with itself over the orders is no more than chance: it may know nothing about these pairs"
     if (share := _abstained(labeler)) > ABSTAINED:
         yield f"{who}: {share:.1%} of {labeler.votes} votes are abstentions (more than {ABSTAINED:.0%})"
-    length = labeler.length
-    if length is not None and length.significant and length.value is not None:
-        side = "longer" if length.value > 0 else "shorter"
+    yield from (f"{who}: {line}" for line in labeler.broken)
+    yield from _of_token(labeler)
+    yield from _of_dimensions(labeler, facts)
+
+
+def _of_token(labeler: Labeler) -> Iterator[str]:
+    token = labeler.position.token
+    if token is not None and token.token.significant and token.token.value is not None:
+        which = "earlier" if token.token.value > 0 else "later"
         yield (
-            f"{who}: labels go with the {side} answer ({length.value:+.3f} log-odds per sd of length); "
-            "bias or quality, these data cannot tell; not corrected"
+            f"labeler '{labeler.name}': prefers what is called by the {which} of two labels (A before B), in whatever slot: "
+            f"{_with_ci(token.token)} log-odds; labels are drawn by chance, so over many pairs this is noise and no bias"
         )
+
+
+def _of_dimensions(labeler: Labeler, facts: Facts) -> Iterator[str]:
+    """What moves it: one line for each bias that is identified, one for all that may be quality."""
+    there = [one for one in labeler.dimensions if one.significant and one.effect.value]
+    for one in there:
+        if one.identified:
+            yield f"labeler '{labeler.name}': {_identified(one, facts)}"
+    if confounded := [one for one in there if not one.identified]:
+        named = ", ".join(f"{one.name} ({one.effect.value:+.2f})" for one in confounded)
+        yield (
+            f"labeler '{labeler.name}': labels go with {named}, in log-odds per sd; bias or quality, these data cannot tell; "
+            "not corrected"
+        )
+
+
+def _identified(one: Dimension, facts: Facts) -> str:
+    if one.name == SELF:
+        more = "more" if (one.effect.value or 0) > 0 else "less"
+        return f"it is {more} often right where the better answer is its own ({_with_ci(one.effect)}), by gold"
+    per = "log-odds per sd" if one.unit == PER_SD else "log-odds"
+    return f"{one.name} moves it by {_with_ci(one.effect)} {per}, by {one.identified_by}; {_what_became(one, facts)}"
+
+
+def _what_became(one: Dimension, facts: Facts) -> str:
+    taken = {"probe": ("probes",), "gold": ("panel", "calibration")}[one.identified_by]
+    if one.name not in facts.correctable:
+        style = one.unit == PER_SD and one.name != "refusal"
+        return f"not corrected (debias.style: [{one.name}])" if style and one.name != "length" else "not corrected"
+    made = any(step.kept and step.name in taken for step in facts.steps)
+    return "taken off" if made else "not taken off"
+
+
+def _with_ci(found: Any) -> str:
+    ci = f" (95% {found.ci[0]:+.2f} to {found.ci[1]:+.2f})" if found.ci else ""
+    return f"{found.value:+.2f}{ci}"
 
 
 def _abstained(labeler: Labeler) -> float:
@@ -85,7 +161,7 @@ def _of_gold(labeler: Labeler) -> Iterator[str]:
 
 
 def _of_orders(labeler: Labeler, facts: Facts) -> Iterator[str]:
-    who, position = f"labeler '{labeler.name}'", labeler.position
+    who, position = f"labeler '{labeler.name}'", labeler.position.bias
     if not labeler.both_orders and labeler.one_order:
         yield f"{who}: only one order was asked, so its position bias can be neither measured nor removed"
     elif labeler.both_orders < FEW:
@@ -124,7 +200,7 @@ def _about_votes(facts: Facts) -> Iterator[str]:
 
 
 def _unsure(labeler: Labeler) -> bool:
-    gold, swaps = labeler.gold, labeler.swapped
+    gold, swaps = labeler.gold, labeler.position.swapped
     wrong = gold.n >= FEW and gold.kappa.ci is not None and gold.kappa.ci[0] <= 0
     return wrong or (swaps.n >= FEW and (swaps.consistency.value or 0.0) < INCONSISTENT)
 
@@ -133,5 +209,13 @@ def _about_labels(facts: Facts) -> Iterator[str]:
     if facts.usable and facts.after["kept_share"] < KEPT:
         kept = f"only {facts.after['kept_share']:.0%} of the pairs are kept"
         yield f"{kept}: ask more votes (label_pairs.votes: 2), or debias.ties: keep"
+    confounded = {one.name for labeler in facts.labelers for one in labeler.dimensions if one.significant and not one.identified}
+    if probing := sorted(confounded & set(probes.names())):
+        named = ", ".join(f"{name}: 50" for name in probing)
+        or_gold = f", or gold of {ENOUGH_GOLD} pairs" if facts.gold < ENOUGH_GOLD else ""
+        yield f"tell bias from quality: debias.probes: {{{named}}}{or_gold}"
     if facts.usable and not facts.gold:
-        yield "nothing here is checked against people: bring pairs they judged (prompts.gold: true), then cai analyze agreement"
+        yield (
+            "nothing here is checked against people: cai audit sample draws pairs for them to judge, "
+            "or bring some that they judged (prompts.gold: true)"
+        )

@@ -1,55 +1,81 @@
-"""Pairs with votes become preferences; what biased the votes is measured, and corrected where it can be.
+"""Pairs with votes become preferences; what biased the votes is measured, and corrected where something identifies it.
 
-Two passes, because a bias is only seen over all rows: `measure` reads them once and keeps a few numbers a vote, `correct` turns
-one pair after another into a preference by what was measured.
+Two passes, because a bias is only seen over all rows: `measure` reads them once, keeps a few numbers a vote and makes all labels,
+`correct` puts one label after another to its pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from cai_cli import votes
 from cai_cli.errors import Reject
-from cai_cli.records import Pair, Preference
-from cai_cli.settings import Section
+from cai_cli.features import FEATURES
+from cai_cli.records import Pair, Preference, Probed
+from cai_cli.settings import Count, Section
+from cai_cli.validation import near
 
-VERSION = 2  # raised when what it makes changes
+if TYPE_CHECKING:
+    from cai_cli.tables._labels import Label, Labels
+
+VERSION = 3  # raised when what it makes changes
 SHAPE = Preference
 READS = ("label-pairs",)
+STYLES = tuple(name for name, feature in FEATURES.items() if feature.corrects and name != "length")
 
 
 class Settings(Section):
     position: bool = True
     """Remove the measured position bias where a labeler was asked in one order only. Over both orders it cancels by itself."""
     length: Literal["auto", "off"] = "auto"
-    """auto: measure how labels move with length; off: do not. Nothing is corrected for it: here, bias looks like quality."""
+    """auto: measure how labels move with length, and take it off where probes or gold tell it from quality. off: neither."""
     style: list[str] = Field(default_factory=list)
-    """Style features to correct for. Not available yet: leave it empty."""
-    probes: dict[str, Any] = Field(default_factory=dict)
-    """Content-preserving probes to buy. Not available yet: leave it empty."""
+    """Features to take off beside length, where probes or gold (50 pairs more for each) identify what they do: lists, headers,
+    bold, formality, assertiveness, complexity. All of them are measured anyway."""
+    probes: dict[str, Count] = Field(default_factory=dict)
+    """How many pairs to put to the labelers again with one thing changed that is not content, by what is changed: {length: 50}.
+    This asks: each costs as much as labelling its pair."""
+    aggregate: Literal["auto", "mean", "weighted", "dawid_skene"] = "auto"
+    """How several labelers become one label. auto: weighted by gold where there is enough, else the mean of their log-odds.
+    dawid_skene: by how often each is right, estimated from the votes alone; it takes three labelers."""
+    calibrate: Literal["auto", "platt", "temperature", "isotonic", "off"] = "auto"
+    """How confidence is fitted to gold, from 50 pairs with gold on. auto: platt, a logistic fit with length and styles in it.
+    temperature: one factor. isotonic: any rising curve."""
     min_confidence: Annotated[float, Field(ge=0.5, le=1)] = 0.6
     """Rows whose confidence, max(p_a, 1 - p_a), is below this are filtered."""
     ties: Literal["drop", "keep"] = "drop"
     """What becomes of rows with |p_a - .5| < .02. keep: they stay, whatever min_confidence says."""
 
-    @field_validator("style", "probes")
+    @field_validator("style")
     @classmethod
-    def _refuse(cls, value: Any) -> Any:
-        if value:
-            raise ValueError("not available in version 0.1: leave it empty")
+    def _known_style(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in STYLES:
+                raise ValueError(f"labels cannot be corrected for '{name}': {near(name, STYLES)}")
+        return value
+
+    @field_validator("probes")
+    @classmethod
+    def _known_probes(cls, value: dict[str, int]) -> dict[str, int]:
+        from cai_cli import probes
+
+        for name in value:
+            if name not in probes.names():
+                raise ValueError(f"there is no probe '{name}': {near(name, probes.names())}")
         return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was measured: `document` is `_bias.json`, plain JSON values; the rest is what `correct` needs of it."""
+    """What was measured: `document` is `_bias.json`, plain JSON values; `labels` are the pairs', in the order of the input."""
 
     document: Mapping[str, Any]
-    shift: Mapping[str, float]  # position bias in log-odds, by labeler, to remove where one order was asked
+    labels: Labels
+    shift: Mapping[str, float]  # position bias in log-odds, by labeler, removed where one order was asked
     soft: frozenset[str]  # labelers that give probabilities; all others are votes-only
 
 
@@ -60,59 +86,51 @@ class Filtered:
     reason: Literal["tie", "low_confidence"]
 
 
-def measure(pairs: Iterable[Pair], settings: Settings, seed: int) -> Report:
-    """What biases the votes of these pairs, and what correcting it changes.
+def measure(
+    pairs: Iterable[Pair], settings: Settings, seed: int, *, probed: Sequence[Probed] = (),
+    pilot: Mapping[str, float] | None = None,
+) -> Report:  # fmt: skip
+    """What biases the votes of these pairs, the labels that remain when it is corrected, and what that changes.
 
+    Takes: pairs with votes; `probed`: answers to probes; `pilot`: position biases in log-odds, by labeler, that a pilot froze
     Rows that `correct` will reject are counted in the document and left out.
     """
     from cai_cli.tables import _bias_report  # numpy and scipy, which reading a config must not pay for
 
-    return Report(**_bias_report.measured(pairs, settings, seed))
+    known = _bias_report.Known(probed=probed, pilot=pilot or {})
+    return Report(**_bias_report.measured(pairs, settings, seed, known))
 
 
-def correct(pair: Pair, report: Report, settings: Settings) -> Preference | Filtered:
-    """One pair's label, aggregated over its votes and freed of what was measured.
+def correct(pair: Pair, label: Label | None, settings: Settings) -> Preference | Filtered:
+    """One pair with its label, freed of what was measured.
 
-    Takes: a pair with votes   Gives: a preference, or why the settings leave it out   Asks: nothing
+    Takes: a pair with votes, and its label in a report   Gives: a preference, or why the settings leave it out   Asks: nothing
     Rejects: no_verdict, bad_vote
     Source: Lee et al. 2023, arXiv 2309.00267, section 2.1 (both orders), on logits
     """
-    p_a = votes.pool(pair.votes, report.shift, report.soft)
-    if p_a is None:
+    if label is None:
+        for vote in pair.votes:
+            votes.probability(vote)
         raise Reject("no_verdict", f"{len(pair.votes)} votes, none with a verdict or a probability")
-    preference = votes.preference_of(p_a)
-    confidence = max(p_a, 1 - p_a)
-    if preference == "tie":
+    if votes.preference_of(label.p_a) == "tie":
         if settings.ties == "drop":
             return Filtered("tie")
-    elif confidence < settings.min_confidence:
+    elif max(label.p_a, 1 - label.p_a) < settings.min_confidence:
         return Filtered("low_confidence")
-    return _preference(pair, p_a, report)
+    return _preference(pair, label)
 
 
-def _preference(pair: Pair, p_a: float, report: Report) -> Preference:
+_PAIR = tuple(field.name for field in fields(Pair))
+
+
+def _preference(pair: Pair, label: Label) -> Preference:
+    p_a = label.p_a
     a_wins = p_a >= 0.5
     chosen, rejected = (pair.response_a, pair.response_b) if a_wins else (pair.response_b, pair.response_a)
     confidence = max(p_a, 1 - p_a)
-    given = {field.name: getattr(pair, field.name) for field in fields(Pair)}
-    given |= {"p_a": p_a, "preference": votes.preference_of(p_a), "confidence": confidence}
-    given |= {"consistent": votes.consistent(pair.votes, report.soft)}
+    given = {name: getattr(pair, name) for name in _PAIR}
+    given |= {"p_a": p_a, "preference": votes.preference_of(p_a), "confidence": confidence, "consistent": label.consistent}
     return Preference(
-        **given, p_a_raw=votes.raw_mean(pair.votes), weight=abs(2 * p_a - 1), flags=_flags(pair, p_a, report),
+        **given, p_a_raw=label.p_a_raw, weight=abs(2 * p_a - 1), flags=label.flags,
         chosen=chosen, rejected=rejected, margin=votes.logit(confidence),
     )  # fmt: skip
-
-
-def _flags(pair: Pair, p_a: float, report: Report) -> tuple[str, ...]:
-    asked = votes.by_labeler(pair.votes)
-    single = [labeler for labeler, orders in asked.items() if len(orders) == 1]
-    found = {
-        "inconsistent": votes.consistent(pair.votes, report.soft) is False,
-        "one_order": bool(single),
-        "shifted": any(labeler in report.shift for labeler in single),
-        "votes_only": not any(labeler in report.soft for labeler in asked),
-        "abstained": any(votes.probability(vote) is None for vote in pair.votes),
-        "tie": votes.preference_of(p_a) == "tie",
-        "identical": pair.response_a == pair.response_b,
-    }
-    return tuple(flag for flag, holds in found.items() if holds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from cai_cli import oversights
@@ -12,6 +13,9 @@ from cai_cli.errors import Fix
 MOST_ROUNDS = 4  # of the paper: harmlessness still rises through the fourth
 MANY_VOTES = 8
 MANY_EXEMPLARS = 8
+SEVERAL_VOTES = 3  # in each order: as right as pairs of votes until one agrees, at twice the calls
+WORTH_A_PILOT = 90  # prompts: of fewer, a third are too few to tell anything
+WORTH_LABELS = 50  # pairs that people label: at an agreement of .8 the interval is then .67 to .89
 WORTH_PAIRS = 100  # below: the error of position bias is above .035 with probabilities, .22 with bare votes
 
 
@@ -19,7 +23,7 @@ def advice(look: Look) -> Iterator[Advice]:
     if not look.config.sections:
         what, why = "there is no stage section, so there is nothing to run", ""
         yield Advice(path=(), what=what, why=why, write="add one, such as: generate: {samples: 2}")
-    for part in (_labels, _votes, _pairs, _debias, _rounds, _constitution, _split, _place, _audit):
+    for part in (_labels, _votes, _adaptive, _pairs, _debias, _rounds, _constitution, _split, _place, _audit):
         yield from part(look)
 
 
@@ -54,6 +58,20 @@ def _votes(look: Look) -> Iterator[Advice]:
         yield Advice(
             path=("label_pairs", "exemplars"), what=f"{settings.exemplars} exemplars", why=why, write="write exemplars: 2"
         )
+
+
+def _adaptive(look: Look) -> Iterator[Advice]:
+    settings = look.settings("label-pairs")
+    if settings is None:
+        return
+    if settings.adaptive and look.seen and look.seen.whole and look.seen.rows < WORTH_A_PILOT:
+        what = f"{look.seen.rows} prompts, and a pilot of a third of them would tell nothing"
+        why = f"with fewer than {WORTH_A_PILOT} both orders are asked about every pair"
+        yield Advice(path=("label_pairs", "adaptive"), what=what, why=why, write="write adaptive: false, or add prompts")
+    if SEVERAL_VOTES <= settings.votes < MANY_VOTES and settings.orders == "both":
+        why = "bought in pairs until one agrees, 3.1 bare verdicts a label were as right as 6 (our own measurement)"
+        write = "write adaptive: true, and leave votes out"
+        yield Advice(path=("label_pairs", "votes"), what=f"{settings.votes} votes in each order", why=why, write=write)
 
 
 def _pairs(look: Look) -> Iterator[Advice]:
@@ -122,10 +140,18 @@ def _split(look: Look) -> Iterator[Advice]:
 
 
 def _audit(look: Look) -> Iterator[Advice]:
-    if "audit" in look.config.model_fields_set:
-        what, why = "nothing reads it: `cai audit` is not in this version", ""
-        write = "take it out; to check labels against people's: prompts: {gold: true}, and cai analyze agreement CONFIG"
-        yield Advice(path=("audit",), what=what, why=why, write=write)
+    """Of a section that is there: does it bring enough pairs to tell anything?"""
+    section, rows = look.config.audit, look.seen.rows if look.seen and look.seen.whole else 0
+    if "audit" not in look.config.model_fields_set or look.settings("label-pairs") is None or not rows:
+        return
+    writing = look.settings("generate")
+    samples = writing.samples * len(writing.systems) if writing is not None else 0
+    pairs = rows * (samples * (samples - 1) // 2 if samples > 1 else 1)
+    if 0 < section.rate * pairs < WORTH_LABELS:
+        what = f"about {section.rate * pairs:.0f} pairs would be put before people"
+        why = f"below {WORTH_LABELS} the interval of the agreement is wider than 20 points"
+        rate = min(1.0, math.ceil(100 * WORTH_LABELS / pairs) / 100)
+        yield Advice(path=("audit", "rate"), what=what, why=why, write=f"write rate: {rate:g}")
 
 
 def _place(look: Look) -> Iterator[Advice]:

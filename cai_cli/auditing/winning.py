@@ -1,0 +1,56 @@
+"""How often one kind of response beats another: as the AI says, as people say, and by people helped by the AI."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cai_cli import votes
+from cai_cli.auditing.columns import Columns
+from cai_cli.bias import outcome, weighted
+from cai_cli.bias.estimate import Estimate, Floats, Ints
+from cai_cli.bias.ppi import powered_win_rate
+
+MOST = 6  # comparisons, those with the most pairs
+
+
+def rates(columns: Columns, row: Ints, human: Ints, weight: Floats) -> Iterator[dict[str, Any]]:
+    """Of every comparison that people labelled a pair of: the win rate of the first system named, in shares of pairs.
+
+    Takes: the frame; (m,) where labelled pairs stand in it, what people say, +1 a, -1 b, 0 tie, and one over the probability of
+    their having been looked at
+    Gives: `ai`: over all pairs, whatever its biases; `gold`: of people alone; `ppi`: cross-fitted PPI++; `effective`: equally
+    weighted labels of people that would tell as much alone, k / (1 - r^2) for labels worth k. A tie is half a win.
+    Source: `bias.ppi.powered_win_rate`
+    """
+    at, side = np.asarray(columns.comparison, dtype=np.int64), np.asarray(columns.side, dtype=np.float64)
+    p, prompt = np.clip(np.asarray(columns.p_a), votes.P_MIN, 1 - votes.P_MIN), np.asarray(columns.prompt)
+    gold, weights = np.full(len(p), np.nan), np.ones(len(p))
+    gold[row], weights[row] = human, weight
+    names = {number: name for name, number in columns.names.items()}
+    for number, pairs in Counter(at[at >= 0].tolist()).most_common(MOST):
+        where = at == number
+        if not np.isfinite(gold[where]).any():
+            continue
+        z = np.log(p[where] / (1 - p[where]))
+        found = powered_win_rate(z, np.empty((pairs, 0)), side[where], gold[where], weights[where], prompt[where])
+        says = (1 + side[where] * outcome.side(p[where])) / 2
+        yield {
+            "comparison": names[number], "n": pairs, "gold_n": int(np.isfinite(gold[where]).sum()),
+            "ai": _told(weighted.share(says, np.ones(pairs), prompt[where])), "gold": _told(found.gold_only),
+            "ppi": _told(found.estimate), "power": found.power, "correlation": found.correlation,
+            "effective": _worth(weights[where][np.isfinite(gold[where])], found.correlation),
+        }  # fmt: skip
+
+
+def _worth(weight: Floats, r: float | None) -> float | None:
+    return None if r is None or r * r >= 1 else weighted.effective_rows(weight) / (1 - r * r)
+
+
+def _told(found: Estimate) -> dict[str, Any]:
+    """An estimate of a share as JSON values: t intervals may leave [0, 1], shares do not."""
+    ci = None if found.ci is None else [max(0.0, found.ci[0]), min(1.0, found.ci[1])]
+    return {"value": None if found.value is None else min(1.0, max(0.0, found.value)), "ci": ci}
