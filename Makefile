@@ -25,7 +25,9 @@ bench: install-dev ## Print what a request costs here: CPU, wall, memory
 	@$(BIN)/python tests/benchmarks/request_cost.py
 
 bench-judges: install-dev ## Print how much of the truth is recovered from judges whose biases are known
-	@$(BIN)/python tests/benchmarks/judges.py && $(BIN)/python tests/benchmarks/judge_rows.py
+	@$(BIN)/python tests/benchmarks/judges.py
+	@$(BIN)/python tests/benchmarks/adaptive.py
+	@$(BIN)/python tests/benchmarks/judge_rows.py
 
 bench-llmbar: install-dev ## The same on five real judges: make bench-llmbar DATA=llmbar_judge_votes.jsonl.gz
 	@$(BIN)/python tests/benchmarks/llmbar.py $(DATA)

@@ -90,6 +90,10 @@ def _check_stages(config: Config, raw: Mapping[str, Any]) -> Iterator[Mistake]:
     if "revise" in raw and "critique" not in raw:
         hint = "add a section 'critique: {}', or 'critique: off' to revise without"
         yield Mistake(("revise",), "revise: there is no critique to revise by", hint)
+    if getattr(config.sections.get("debias"), "probes", None) and "label_pairs" not in config.sections:
+        what = "debias.probes: there is no section label_pairs, whose labelers are asked again"
+        hint = "add the one that the votes were made with, such as label_pairs: {labelers: [{name: main}]}; or leave probes out"
+        yield Mistake(("debias", "probes"), what, hint)
     asking = ("critique", "label_pairs", *(("revise",) if "critique" in config.off else ()))
     for name in asking:
         section = config.sections.get(name)

@@ -460,3 +460,16 @@ def test_advice_on_what_it_is_worth(cai: Cai, tmp_path: Path, settings: dict[str
     assert code == 0
     assert said in told
     assert said or ("adaptive" not in told and "votes in each order" not in told)
+
+
+def test_debias_by_itself_goes_by_the_bias_that_the_labels_were_asked_by(cai: Cai, tmp_path: Path) -> None:
+    config(tmp_path, debias={"ties": "keep", "min_confidence": 0.5})
+    assert cai("run", "c.yaml", "-q")[0] == 0
+    for verb in ("generate", "label-pairs", "debias"):
+        assert cai(verb, "c.yaml", "-o", "alone", "-q")[0] == 0
+    b = pilot_in(tmp_path / "alone")["labelers"]["main"]["position"]["b"]
+    rows = rows_of(tmp_path / "alone" / "debias" / "latest")
+    assert rows == rows_of(tmp_path / "out" / "debias" / "latest")
+    for row in (row for row in rows if len(row["votes"]) == 1):
+        o = 1 if row["votes"][0]["order"] == "ab" else -1
+        assert votes.logit(row["p_a"]) == pytest.approx(votes.logit(votes.clip(row["votes"][0]["p_a"])) - b * o, abs=0.001)

@@ -371,15 +371,6 @@ def test_labels_that_only_debias_left_out_check_nothing_that_is_trained_on(cai: 
     assert "no pair that debias kept is labelled" in page
 
 
-def test_labels_calibrated_on_gold_are_told_to_have_seen_it(cai: Cai, out: Path) -> None:
-    path = out / "debias" / "latest" / "_bias.json"
-    report = json.loads(path.read_bytes())
-    report["calibration"] |= {"gold": 50, "method": "platt"}
-    path.write_text(json.dumps(report))
-    _, page, _ = label(cai, out, agree=True)
-    assert "these labels were calibrated on gold" in page
-
-
 def export(cai: Cai, *more: str) -> tuple[str, dict[str, Any]]:
     code, answer, err = cai("export", "cai.yaml", "-o", "out", "--to", "preference", "--to", "reward", "--json", *more)
     assert code == 0

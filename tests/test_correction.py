@@ -11,6 +11,7 @@ import pytest
 
 from cai_cli import votes
 from cai_cli.records import Pair, Preference, Probed, Turn, Vote
+from cai_cli.tables._pilot import Pilot
 from cai_cli.tables.debias import Report, Settings, correct, measure
 
 B, TASTE, PER_SD = 0.679, 0.8, 0.2  # one sd of length is a fifth of a log word ratio
@@ -234,7 +235,7 @@ def test_stronger_labelers_stand_in_for_those_before() -> None:
 def test_a_pilot_s_bias_is_what_one_order_is_freed_of() -> None:
     pairs, _ = world(100, 20)
     single = [replace(row, votes=row.votes[:1]) for row in pairs]
-    report = measure(single, DEFAULTS, 7, pilot={"main": 0.5})
+    report = measure(single, DEFAULTS, 7, pilot=Pilot(shift={"main": 0.5}))
     assert report.shift == {"main": 0.5}
     p_a = single[0].votes[0].p_a
     assert report.labels[0].p_a == pytest.approx(votes.sigmoid(votes.logit(p_a) - 0.5))

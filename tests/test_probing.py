@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -234,8 +235,9 @@ def test_a_run_recovers_the_biases_of_the_simulated_labeler_from_text_alone(cai:
         assert abs(found - truth) < 1.96 * se, f"{dimension}: {found:.3f}, se {se:.3f}, where the judge has {truth:.3f}"
         assert found > 4 * se
     labeler = json.loads((tmp_path / "out/debias/latest/_bias.json").read_bytes())["labelers"]["main"]
-    low, high = labeler["position"]["ci"]
-    assert low < 0.6 < high
+    for name, truth in (("position", 0.6), ("length", 0.5 / LENGTH_SD), ("sycophancy", 0.4)):
+        low, high = (edge / (labeler[name].get("sd") or 1) for edge in labeler[name]["ci"])
+        assert low < truth < high, name
     assert {labeler[name]["identified_by"] for name in ("length", "sycophancy")} == {"probe"}
 
 
@@ -362,8 +364,9 @@ def test_answers_that_fail_are_counted_and_told(cai: Cai, tmp_path: Path, server
     ("sections", "said", "hint"),
     [
         ({"debias": {"probes": {"lenght": 5}}}, "debias.probes: ", "did you mean 'length'?"),
-        ({"debias": {"probes": {"length": 0}}}, "c.yaml:", "debias.probes: 'length' must be at least 1"),
-        ({"debias": {"probes": {"length": 5}}, "label_pairs": None}, "debias.probes asks the labelers of `label_pairs`",
+        ({"debias": {"probes": {"length": 0}}}, "debias.probes", "debias.probes: 'length' must be at least 1"),
+        ({"debias": {"probes": {"length": 5}}, "label_pairs": None},
+         "debias.probes: there is no section label_pairs, whose labelers are asked again",
          "label_pairs: {labelers: [{name: main}]}"),
     ],
 )  # fmt: skip
@@ -375,8 +378,19 @@ def test_probes_that_cannot_be_asked_are_told_before_anything_is(
     config(tmp_path, {}, prompts=4, **sections)
     code, _, err = cai("debias", "c.yaml")
     assert code == 2
+    assert re.match(r"error: c\.yaml:\d+: ", err)
     assert said in err
     assert hint in err
+    code, _, checked = cai("config", "check", "c.yaml")
+    assert (code, checked.splitlines()[0]) == (2, err.splitlines()[0])
+
+
+def test_a_check_says_whom_probes_ask(cai: Cai, tmp_path: Path) -> None:
+    config(tmp_path, {"length": 3}, prompts=4)
+    _, out, _ = cai("config", "check", "c.yaml")
+    assert re.search(r"^debias +simulated small-world +label-general +those of the votes$", out, re.MULTILINE)
+    code, _, err = cai("show", "c.yaml", "--prompt", "debias")
+    assert (code, "debias asks no model of its own" in err) == (2, True)
 
 
 def test_a_dry_run_counts_what_probes_will_ask(cai: Cai, tmp_path: Path) -> None:

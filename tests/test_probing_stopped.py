@@ -79,6 +79,8 @@ def test_killed_while_it_probes_it_ends_with_the_bytes_of_an_uninterrupted_run(
     process.kill()
     assert finish(process).code == -signal.SIGKILL
     assert not (folder / "out/debias").exists()
+    killed = json.loads(cai(folder, "status", "c.yaml", "--json").out)["runs"][-1]
+    assert (killed["state"], list(killed["stages"])) == ("killed", ["generate", "label-pairs", "debias"])
     done = cai(folder, "run", "c.yaml", "--json")
     assert done.code == 0, done.err
     assert done.stages["debias"]["requests"] + done.stages["debias"]["replayed"] == 120

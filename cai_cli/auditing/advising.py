@@ -12,6 +12,7 @@ BIASED = 0.3  # share of the dimensions with an identified bias, above which the
 FEW = 50  # labelled pairs below which no agreement is worth acting on
 ANSWERED = 0.5  # response rate below which those who answered may not be like those who did not
 SPLIT = 0.02  # by how much more than with the AI people may disagree with one another before it is told
+SIGNIFICANT = 0.05
 GAP = 0.05  # of a bias that people's labels show
 
 
@@ -74,26 +75,32 @@ def _of_biases(document: Facts, report: Facts | None) -> Advice:
             what = "add a labeler of another family than the models that wrote the responses"
             less = "more" if gap > 0 else "less"
             yield what, f"the AI sides with its own text {abs(gap) * 100:.1f} points {less} often than people", gap
-    biased, dimensions = identified(report) if report is not None else (0, 0)
-    if dimensions and biased / dimensions > BIASED:
+    biased, dimensions = identified(report) if report is not None else ([], 0)
+    if dimensions and len(biased) / dimensions > BIASED:
         what = "correct what can be corrected (debias: length, style, probes), or take another labeler"
-        because = f"{biased} of {dimensions} dimensions whose bias can be told are biased, more than {BIASED:.0%}"
-        yield what, because, biased / dimensions
+        because = f"{len(biased)} of {dimensions} dimensions whose bias can be told are biased, more than {BIASED:.0%}: "
+        yield what, because + ", ".join(biased), len(biased) / dimensions
 
 
-def identified(report: Facts) -> tuple[int, int]:
-    """How many dimensions are biased, of how many that something identifies. Takes: `_bias.json`
+def identified(report: Facts) -> tuple[list[str], int]:
+    """The dimensions that are biased, and how many there are that something identifies. Takes: `_bias.json`
 
-    A dimension of a labeler counts as biased where its interval excludes 0. Position is identified by swapping; another one by
-    what `identified_by` says, unless that is nothing.
+    A dimension of a labeler counts as biased where its p-value is below .05, the one adjusted for the number of dimensions where
+    there is one. Position is identified by swapping; another one by what `identified_by` says, unless that is nothing.
     """
-    found = [
-        one["ci"]
-        for labeler in report.get("labelers", {}).values()
-        for name, one in labeler.items()
+    labelers = report.get("labelers", {})
+    found = {
+        name.replace("_", " ") + (f" ({labeler})" if len(labelers) > 1 else ""): one
+        for labeler, dimensions in labelers.items()
+        for name, one in dimensions.items()
         if isinstance(one, dict) and one.get("ci") and (name == "position" or _is_identified(one))
-    ]
-    return sum(not ci[0] <= 0 <= ci[1] for ci in found), len(found)
+    }
+    return [name for name, one in found.items() if _is_biased(one)], len(found)
+
+
+def _is_biased(one: Facts) -> bool:
+    p = one.get("p_adjusted", one.get("p_value"))
+    return bool(p < SIGNIFICANT) if p is not None else not one["ci"][0] <= 0 <= one["ci"][1]
 
 
 def _is_identified(one: Facts) -> bool:

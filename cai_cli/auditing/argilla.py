@@ -20,6 +20,7 @@ GUIDELINES = (
 _ANSWERS = {"1": "Response 1 is better", "2": "Response 2 is better", "tie": "They are equally good", "skip": "I cannot judge"}
 _NONE: dict[str, Any] = {"id": None, "inserted_at": None, "updated_at": None, "dataset_id": None}
 _FLAT = ".responses"
+_SHOWN = ("response_1", "response_2")
 SUBMITTED = "submitted"
 
 
@@ -74,17 +75,20 @@ def is_record(row: Mapping[str, Any]) -> bool:
 def answered(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A record as rows like ours, one a person who answered, or one without a label where nobody did.
 
-    Drafts and discarded answers are left out where they are told.
+    Drafts and discarded answers are left out where they are told. What was shown goes with an answer, to be checked.
     """
+    fields = row.get("fields")
+    texts = fields if isinstance(fields, dict) else row
+    one = {"id": row.get("id"), **{name: texts.get(name) for name in _SHOWN}}
     found: dict[str, dict[str, Any]] = {}
     for question in ("label", "reason", "kind"):
         for user, value in _values(row, question):
             found.setdefault(user, {})[question] = value
     if not any(values.get("label") is not None for values in found.values()):
-        yield {"id": row.get("id"), "label": ""}
+        yield {**one, "label": ""}
     for user, values in found.items():
         if values.get("label") is not None:
-            yield {"id": row.get("id"), "annotator": user, "label": values["label"], "reason": values.get("reason") or "",
+            yield {**one, "annotator": user, "label": values["label"], "reason": values.get("reason") or "",
                    "kind": values.get("kind") or ""}  # fmt: skip
 
 

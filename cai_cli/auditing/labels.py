@@ -64,7 +64,7 @@ def known_pair(row: Mapping[str, Any], known: Mapping[str, Drawn]) -> Drawn:
     if not isinstance(name, str) or not name:
         raise Reject("missing_column", "column 'id' is missing: it says which pair the label is about")
     if name not in known:
-        raise Reject("unknown_id", f"the pair '{name}' was not drawn by any sample of this output")
+        raise Reject("unknown_id", "it was not drawn by any sample of this output")
     return known[name]
 
 
@@ -99,14 +99,27 @@ def _check_responses(row: Mapping[str, Any], one: Drawn) -> None:
 
 
 def merged(old: Iterable[Label], new: Iterable[Label]) -> tuple[list[Label], int]:
-    """Labels by pair and person; a later one replaces an earlier one. Gives: all of them, and how many were replaced by others"""
-    found = {(one.id, one.annotator): one for one in old}
+    """Labels by what was shown and to whom; a later one replaces an earlier one. Gives: all, and how many others replaced"""
+    found = {(one.id, one.content, one.annotator): one for one in old}
     changed = 0
     for one in new:
-        before = found.get((one.id, one.annotator))
-        changed += before is not None and before != one
-        found[one.id, one.annotator] = one
+        key = one.id, one.content, one.annotator
+        changed += key in found and found[key] != one
+        found[key] = one
     return list(found.values()), changed
+
+
+def newest(labels: Sequence[Label], designs: Sequence[Design]) -> list[Label]:
+    """Those that are about the responses which their pair was last labelled with.
+
+    Responses that are made anew have the ids of those before: what somebody said of these is no word about the new ones.
+    """
+    number = {(one.id, one.content): design.number for design in designs for one in design.drawn}
+    last: dict[str, tuple[int, str]] = {}
+    for one in labels:
+        about = number.get((one.id, one.content), 0), one.content
+        last[one.id] = max(about, last.get(one.id, about))
+    return [one for one in labels if one.content == last[one.id][1]]
 
 
 def by_pair(labels: Iterable[Label]) -> dict[str, list[Label]]:
@@ -134,26 +147,44 @@ def leading(labels: Sequence[Label]) -> list[str]:
     return [answer for answer, count in counts.items() if count == most]
 
 
-def looked_at(designs: Sequence[Design], labelled: Iterable[str]) -> dict[str, float]:
-    """The probability that people looked at a pair and answered, by the pair's id, for those that are labelled.
+Shown = tuple[str, str]  # a pair's id, and a hash of its two responses
 
-    Takes: all samples, in the order of their numbers; ids of pairs that have a label
+
+def looked_at(designs: Sequence[Design], labelled: Iterable[Shown]) -> dict[Shown, float]:
+    """The probability that people looked at a pair and answered, by its id and its responses, for those that are labelled.
+
+    Takes: all samples, in the order of their numbers; the pairs that have a label
     Formula: with p_k = min(1, c_k * size) and r_k the share of what sample k drew anew that has a label,
-    sum over k of max(0, p_k - max of the p before) * r_k
-    Assumes: within a sample it is chance which rows were answered: they are handed out in an order of chance.
+    sum over k of max(0, p_k - max of the p before) * r_k. Samples from before responses were made anew, as a pair tells that
+    was drawn with others, count only for what they drew themselves.
+    Assumes: within a sample it is chance which rows were answered: they are handed out in an order of chance. How doubtful a pair
+    is, its size, is taken from the sample that drew it.
     """
-    answered = set(labelled)
-    rates = [_rate([one.id for one in design.drawn], answered) for design in designs]
+    answered, since = set(labelled), _since(designs)
+    rates = [_rate(design, answered) for design in designs]
     found = {}
-    for design in designs:
+    for design, first in zip(designs, since, strict=True):
         for one in design.drawn:
-            if one.id in answered:
-                found[one.id] = _summed([design.probability(one.size) for design in designs], rates)
+            if (one.id, one.content) in answered:
+                chances = [later.probability(one.size) for later in designs[first:]]
+                found[one.id, one.content] = _summed(chances, rates[first:])
     return found
 
 
-def _rate(ids: Sequence[str], answered: set[str]) -> float:
-    return sum(one in answered for one in ids) / len(ids) if ids else 0.0
+def _since(designs: Sequence[Design]) -> list[int]:
+    """For each sample the first one whose pairs had the same responses."""
+    shown: dict[str, str] = {}
+    first, found = 0, []
+    for at, design in enumerate(designs):
+        if any(shown.get(one.id, one.content) != one.content for one in design.drawn):
+            first = at
+        shown |= {one.id: one.content for one in design.drawn}
+        found.append(first)
+    return found
+
+
+def _rate(design: Design, answered: set[Shown]) -> float:
+    return sum((one.id, one.content) in answered for one in design.drawn) / len(design.drawn) if design.drawn else 0.0
 
 
 def _summed(probabilities: Sequence[float], rates: Sequence[float]) -> float:
@@ -164,11 +195,14 @@ def _summed(probabilities: Sequence[float], rates: Sequence[float]) -> float:
     return total
 
 
-def gold_of(labels: Iterable[Label], designs: Sequence[Design]) -> dict[str, Gold]:
+def gold_of(labels: Sequence[Label], designs: Sequence[Design]) -> dict[str, Gold]:
     """What people say of each pair by its id, with its weight, 1/probability; pairs that everybody skipped have no gold."""
-    said = by_pair(labels)
-    chances = looked_at(designs, said)
-    return {name: Gold(majority(those), 1 / chances[name], those[0].content) for name, those in said.items() if name in chances}
+    chances = looked_at(designs, ((one.id, one.content) for one in labels if one.label != "skip"))
+    return {
+        name: Gold(majority(those), 1 / chances[name, content], content)
+        for name, those in by_pair(newest(labels, designs)).items()
+        if (name, content := those[0].content) in chances
+    }
 
 
 def with_gold(pair: Pair, gold: Mapping[str, Gold]) -> Pair:

@@ -12,7 +12,7 @@ import numpy as np
 from cai_cli.auditing import kinds, winning
 from cai_cli.auditing.columns import Columns
 from cai_cli.auditing.drawing import Design
-from cai_cli.auditing.labels import Gold, Label, by_pair, gold_of, leading
+from cai_cli.auditing.labels import Gold, Label, by_pair, gold_of, leading, newest
 from cai_cli.bias import outcome, weighted
 from cai_cli.bias.coefficients import MISSING, Coefficients, Ratings
 from cai_cli.bias.estimate import Bools, Estimate, Floats, Ints
@@ -34,6 +34,7 @@ class Labelled:
     ids: tuple[str, ...]
     human: Ints  # +1 a, -1 b, 0 tie
     ai: Ints
+    leaning: Floats  # the mean of what the pair's people say, in [-1, 1]: its expectation is that of one of them, however many said
     agreed: Floats  # the share of the pair's people who say what the AI says
     weight: Floats  # one over the probability of having been labelled
     row: Ints  # in the frame
@@ -44,18 +45,19 @@ class Labelled:
 def measured(columns: Columns, labels: Sequence[Label], designs: Sequence[Design]) -> dict[str, Any]:
     """The numbers of an audit, as plain JSON values.
 
-    Takes: the frame as it is now; every label that there is; every sample, in order. Labels of pairs that are in no frame any
-    more are counted and left out.
+    Takes: the frame as it is now, and in it the pairs of the `newest` labels; every label that there is; every sample, in order.
+    Labels of pairs that are in no frame any more are counted and left out.
     """
+    gold, labels = gold_of(labels, designs), newest(labels, designs)
     said = by_pair(labels)
-    found = _labelled(columns, gold_of(labels, designs), said)
+    found = _labelled(columns, gold, said)
     sampling, kept = _sampling(columns, labels, designs, found), found.kept
     return {
         "sampling": sampling,
         "agreement": {"kept": _agreement(found, said, kept), "all": _agreement(found, said, np.ones_like(kept))},
         "humans": _humans(found, said), "disagreements": _disagreements(found, said),
         "by": list(_split(found, columns)), "bias": list(_biases(found, columns, labels, designs)),
-        "win_rates": list(winning.rates(columns, found.row, found.human, found.weight)),
+        "win_rates": list(winning.rates(columns, found.row, found.human, found.leaning, found.weight)),
     }  # fmt: skip
 
 
@@ -65,9 +67,10 @@ def _labelled(columns: Columns, gold: Mapping[str, Gold], said: Mapping[str, Seq
     p_a, kept, prompt = np.asarray(columns.p_a), np.asarray(columns.kept, dtype=np.int64), np.asarray(columns.prompt)
     ai = outcome.side(p_a[row])
     agreed = [_share_of(_NAMES[int(side)], said[name]) for name, side in zip(ids, ai, strict=True)]
+    leaning = [sum(SIDES[one.label] for one in said[name]) / len(said[name]) for name in ids]
     return Labelled(
         ids=ids, row=row, human=np.array([SIDES[gold[name].label] for name in ids], dtype=np.int64), ai=ai,
-        agreed=np.array(agreed, dtype=np.float64),
+        leaning=np.array(leaning, dtype=np.float64), agreed=np.array(agreed, dtype=np.float64),
         weight=np.array([gold[name].weight for name in ids], dtype=np.float64), prompt=prompt[row], kept=kept[row] > 0,
     )  # fmt: skip
 
@@ -77,7 +80,7 @@ def _share_of(answer: str, labels: Sequence[Label]) -> float:
 
 
 def _sampling(columns: Columns, labels: Sequence[Label], designs: Sequence[Design], found: Labelled) -> dict[str, Any]:
-    drawn, said = sum(len(design.drawn) for design in designs), by_pair(labels)
+    drawn, said = len({one.id for design in designs for one in design.drawn}), by_pair(labels)
     skipped = {one.id for one in labels if one.label == "skip"} - said.keys()
     weight, kept = found.weight, int(np.asarray(columns.kept, dtype=np.int64).sum())
     effect = len(weight) / weighted.effective_rows(weight) if len(weight) else None
@@ -190,7 +193,7 @@ def _biases(found: Labelled, columns: Columns, labels: Sequence[Label], designs:
         where = sign != 0
         if not where.any():
             continue
-        ai, human = (1 + found.ai * sign)[where] / 2, (1 + found.human * sign)[where] / 2
+        ai, human = (1 + found.ai * sign)[where] / 2, (1 + found.leaning * sign)[where] / 2
         weight, prompt = found.weight[where], found.prompt[where]
         gap = weighted.mean(ai - human, weight, prompt, (-1.0, 1.0))
         yield {

@@ -12,31 +12,34 @@ from cai_cli import votes
 from cai_cli.auditing.columns import Columns
 from cai_cli.bias import outcome, weighted
 from cai_cli.bias.estimate import Estimate, Floats, Ints
-from cai_cli.bias.ppi import powered_win_rate
+from cai_cli.bias.ppi import cross_predicted, powered_mean
 
 MOST = 6  # comparisons, those with the most pairs
 
 
-def rates(columns: Columns, row: Ints, human: Ints, weight: Floats) -> Iterator[dict[str, Any]]:
+def rates(columns: Columns, row: Ints, human: Ints, leaning: Floats, weight: Floats) -> Iterator[dict[str, Any]]:
     """Of every comparison that people labelled a pair of: the win rate of the first system named, in shares of pairs.
 
-    Takes: the frame; (m,) where labelled pairs stand in it, what people say, +1 a, -1 b, 0 tie, and one over the probability of
-    their having been looked at
+    Takes: the frame; (m,) where labelled pairs stand in it; what most people say of them, +1 a, -1 b, 0 tie, by which the AI is
+    calibrated; the mean of what they say, in [-1, 1], of which rates are made: so it changes nothing how many labelled a pair; and
+    one over the probability of having been looked at
     Gives: `ai`: over all pairs, whatever its biases; `gold`: of people alone; `ppi`: cross-fitted PPI++; `effective`: equally
     weighted labels of people that would tell as much alone, k / (1 - r^2) for labels worth k. A tie is half a win.
-    Source: `bias.ppi.powered_win_rate`
+    Source: `bias.ppi`
     """
     at, side = np.asarray(columns.comparison, dtype=np.int64), np.asarray(columns.side, dtype=np.float64)
     p, prompt = np.clip(np.asarray(columns.p_a), votes.P_MIN, 1 - votes.P_MIN), np.asarray(columns.prompt)
-    gold, weights = np.full(len(p), np.nan), np.ones(len(p))
-    gold[row], weights[row] = human, weight
+    gold, mean, weights = np.full(len(p), np.nan), np.full(len(p), np.nan), np.ones(len(p))
+    gold[row], mean[row], weights[row] = human, leaning, weight
     names = {number: name for name, number in columns.names.items()}
     for number, pairs in Counter(at[at >= 0].tolist()).most_common(MOST):
         where = at == number
         if not np.isfinite(gold[where]).any():
             continue
         z = np.log(p[where] / (1 - p[where]))
-        found = powered_win_rate(z, np.empty((pairs, 0)), side[where], gold[where], weights[where], prompt[where])
+        calibrated = cross_predicted(z, np.empty((pairs, 0)), gold[where], weights[where], prompt[where])
+        won, expected = (1 + side[where] * mean[where]) / 2, (1 + side[where] * np.tanh(calibrated / 2)) / 2
+        found = powered_mean(won, expected, weights[where], prompt[where])
         says = (1 + side[where] * outcome.side(p[where])) / 2
         yield {
             "comparison": names[number], "n": pairs, "gold_n": int(np.isfinite(gold[where]).sum()),

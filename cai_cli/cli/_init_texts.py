@@ -60,7 +60,15 @@ _DEBIAS = """\
 debias:
   min_confidence: 0.6                   # pairs that the judges are less sure of are left out; 0.5 would be all
   ties: drop                            # or keep
-# People check some of the labels: cai audit sample cai.yaml. With this, `cai export` warns until they have, or disagree:
+"""
+_PROBES = """\
+  # Labels alone cannot tell a liking for long texts from quality. This asks again about 50 pairs of which only the length was
+  # changed, and takes off what it was worth; in both orders that is 100 calls a judge:
+  # probes: {{length: 50}}
+"""
+_AUDIT = """\
+# People check some: cai audit sample cai.yaml, label, cai audit score cai.yaml -i FILE. What they say is gold for the next
+# `cai debias`, which calibrates on 50 pairs or more. With this, `cai export` warns until they have, or where they disagree:
 # audit: {{rate: 0.05, agreement_at_least: 0.8}}
 """
 
@@ -88,8 +96,11 @@ revise: {{rounds: 2}}                     # at most; a response without fault is
 label_pairs:
   pairs: samples                        # or initial_vs_revised: each response against its revision
   orders: both                          # which one is shown first sways a judge; over both orders that cancels
+  # adaptive: true                      # instead: ask less where a pilot finds that enough; it takes 90 prompts
 """
     + _DEBIAS
+    + _PROBES
+    + _AUDIT
 )
 
 EXPAND = """
@@ -107,15 +118,20 @@ JUDGED = (
 label_pairs:
   pairs: given                          # those of the file
   orders: both                          # which one is shown first sways a judge; over both orders that cancels
+  # adaptive: true                      # instead: ask less where a pilot finds that enough; it takes 90 prompts
 """
     + _DEBIAS
+    + _PROBES
+    + _AUDIT
 )
 
 DEBIASED = (
     """
-# The votes are in the file: nobody is asked. With gold labels beside them, accuracy is measured, too.
+# The votes are in the file: nobody is asked. Gold labels beside them (`gold`: a, b or tie) tell how right they are, and from 50 on
+# they calibrate the labels and tell a liking for long texts from quality.
 """
     + _DEBIAS
+    + _AUDIT
 )
 
 SIMULATED = """

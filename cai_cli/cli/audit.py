@@ -13,6 +13,7 @@ import typer
 from cai_cli.cli._stage import AsJson, ConfigFile, IfLocked, OutputFolder, verb_app
 
 if TYPE_CHECKING:
+    from cai_cli.config import Config
     from cai_cli.engine.audit import Sampled, Taken
 
 HELP = """People check the labels that a model gave: draw pairs, have them labelled, see how far people agree. Asks no model.
@@ -98,16 +99,19 @@ def sample(
             raise
         say(f"cai: skipped: {held.message}")
         return
-    _tell_sample(sampled, data, config, json)
+    _tell_sample(sampled, data, loaded, json)
 
 
-def _tell_sample(sampled: Sampled, data: bytes, config: Path, as_json: bool) -> None:
+def _tell_sample(sampled: Sampled, data: bytes, config: Config, as_json: bool) -> None:
     from cai_cli.cli.errors import say
+    from cai_cli.cli.summary import command_line
+    from cai_cli.reports.quantities import counted
 
     if sampled.note:
         say(f"note: drawn of {sampled.note}")
     if not sampled.new:
-        say(f"cai: nothing new: all {sampled.again:,} pairs of this sample were drawn before; for more: -n with a larger number")
+        of_it = counted(sampled.again, "pair")
+        say(f"cai: nothing new: all {of_it} of this sample were drawn before; for more: -n with a larger number")
     if as_json:
         from cai_cli.cli._answer import print_json
 
@@ -118,8 +122,9 @@ def _tell_sample(sampled: Sampled, data: bytes, config: Path, as_json: bool) -> 
     else:
         _print_sample(sampled)
     if sampled.new and not as_json:
-        given = "FILE" if sampled.path is None else shlex.quote(str(sampled.path))
-        say(f"cai: {sampled.new:,} pairs drawn; once they are labelled: cai audit score {config} -i {given}")
+        _, _, *words = shlex.split(command_line("audit", config))
+        command = shlex.join(["cai", "audit", "score", *words, "-i", "FILE" if sampled.path is None else str(sampled.path)])
+        say(f"cai: {counted(sampled.new, 'pair')} drawn; once labelled: {command}")
 
 
 def _print_sample(sampled: Sampled) -> None:
@@ -136,7 +141,7 @@ def score(
     config: ConfigFile,
     input: Annotated[
         list[str],
-        typer.Option("-i", "--input", metavar="FILE", help="What people filled in. Repeatable; none: what is there already."),
+        typer.Option("-i", "--input", metavar="FILE|-", help="What people filled in. Repeatable; none: what is there already."),
     ] = [],  # noqa: B006
     annotator: Annotated[
         str, typer.Option(metavar="NAME", help="Whose labels are that have no annotator.", show_default=False)
@@ -159,7 +164,8 @@ def score(
             raise
         say(f"cai: skipped: {held.message}")
         return
-    _tell_taken(taken)
+    if input:
+        _tell_taken(taken)
     _print_score(document, json)
     if not document["passed"]:
         say(f"cai: {_failure(document)}; see the recommendations")
@@ -172,8 +178,7 @@ def _tell_taken(taken: Taken) -> None:
 
     replaced = f", {taken.replaced:,} of them in place of earlier ones" if taken.replaced else ""
     empty = f"; {counted(taken.empty, 'row')} not filled in" if taken.empty else ""
-    if taken.read or taken.empty:
-        say(f"cai: took in {counted(taken.read, 'label')}{replaced}{empty}; {taken.labels:,} are kept")
+    say(f"cai: took in {counted(taken.read, 'label')}{replaced}{empty}; {taken.labels:,} are kept")
 
 
 def _failure(document: dict[str, Any]) -> str:

@@ -149,6 +149,8 @@ def _principles(step: Step) -> str:
         return "none"
     if "critique" in step.reads:
         return "those of the critiques"
+    if "label-pairs" in step.reads:
+        return "those of the votes"
     count = getattr(step.settings, "principles", 0)
     if not count:
         return "the built-in one"

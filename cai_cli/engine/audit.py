@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,11 +17,12 @@ import orjson
 from cai_cli import chance, votes
 from cai_cli.auditing import argilla, drawing
 from cai_cli.auditing.drawing import Design, Drawn, Judged
-from cai_cli.auditing.labels import UNNAMED, Label, merged, read_label
+from cai_cli.auditing.labels import UNNAMED, Label, merged, newest, read_label
 from cai_cli.config import Config
 from cai_cli.engine import audit_files as files
 from cai_cli.engine import disk, stored, versions
-from cai_cli.engine.files import File, find_files, read_file
+from cai_cli.engine.feed import spool
+from cai_cli.engine.files import STDIN, File, find_files, read_file
 from cai_cli.engine.formats import Line
 from cai_cli.engine.lock import IfLocked, lock_file, locked
 from cai_cli.engine.stored import Stored
@@ -267,7 +270,7 @@ def _scored(config: Config, labels: Sequence[Label], designs: Sequence[Design]) 
     from cai_cli.auditing.columns import Columns
 
     frame = frame_of(config)
-    columns = Columns({one.id: one.content for one in labels})
+    columns = Columns({one.id: one.content for one in newest(labels, designs)})
     for judged in frame.judged():
         columns.add(judged)
     found = measuring.measured(columns, labels, designs)
@@ -276,7 +279,7 @@ def _scored(config: Config, labels: Sequence[Label], designs: Sequence[Design]) 
     return {
         "labels": frame.name, "fingerprint": frame.labels.fingerprint, "agreement_at_least": at_least,
         "passed": raw is not None and raw >= at_least, **found,
-        "recommendations": advising.recommendations(found, at_least, report), "warnings": list(_warnings(frame, report, found)),
+        "recommendations": advising.recommendations(found, at_least, report), "warnings": list(_warnings(frame, found)),
     }  # fmt: skip
 
 
@@ -286,14 +289,10 @@ def _bias_report(labels: Version) -> dict[str, Any] | None:
     return found
 
 
-def _warnings(frame: Frame, report: Mapping[str, Any] | None, found: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(frame: Frame, found: Mapping[str, Any]) -> Iterator[str]:
+    # Labels that were calibrated on what people said are compared with it all the same: debias lets no gold decide on its own pair.
     if frame.note:
         yield f"audited is {frame.note}"
-    if report is not None and report["calibration"]["gold"] and report["calibration"]["method"] != "none":
-        yield (
-            "these labels were calibrated on gold: where it is what people said here, the AI's agreement with them is better "
-            "than on pairs that nobody has looked at"
-        )
     if not found["agreement"]["kept"]["n"] and found["agreement"]["all"]["n"]:
         yield "no pair that debias kept is labelled: what is trained on was not looked at"
 
@@ -313,7 +312,7 @@ def _read_all(given: Iterable[str], known: Mapping[str, Drawn], annotator: str) 
         try:
             label = read_label(row, known)
         except Reject as reject:
-            problems.append((f"{where}: {reject.detail}", ""))
+            problems.append((f"{where}: {_pair_of(row)}{reject.detail}", ""))
             continue
         if label is None:
             empty += 1
@@ -322,27 +321,46 @@ def _read_all(given: Iterable[str], known: Mapping[str, Drawn], annotator: str) 
             label = replace(label, annotator=annotator)
         before = found.get((label.id, label.annotator))
         if before is not None and before[0].label != label.label:
-            problems.append((f"{where}: {label.annotator} says another thing of '{label.id}' than in {before[1]}", ""))
+            problems.append(_two_answers(label, where, before[1]))
         found[label.id, label.annotator] = (label, where)
     if problems:
         raise _all_problems(problems)
     return [label for label, _ in found.values()], empty
 
 
+def _pair_of(row: Mapping[str, Any]) -> str:
+    """Whose label it is: many rows may stand in one line."""
+    return f"pair '{row['id']}': " if isinstance(row.get("id"), str) and row["id"] else ""
+
+
+def _two_answers(label: Label, where: str, before: str) -> tuple[str, str]:
+    if label.annotator != UNNAMED:
+        return f"{where}: {label.annotator} says another thing of '{label.id}' than in {before}", ""
+    hint = "are they two people's? fill in `annotator`, or score each one's file by itself, with --annotator NAME"
+    return f"{where}: pair '{label.id}' has another label than in {before}, and nobody's name on either", hint
+
+
 def _all_problems(problems: Sequence[tuple[str, str]]) -> Fix:
-    hint = "mend them and score again: nothing was taken in, and nothing that was there is lost"
-    shown = list(problems[:SHOWN])
+    safe = "nothing was taken in, and nothing that was there is lost"
+    hint = next((f"{hint}; {safe}" for _, hint in problems if hint), f"mend them and score again: {safe}")
+    shown = [(what, "") for what, _ in problems[:SHOWN]]
     if len(problems) > SHOWN:
         shown.append((f"and {len(problems) - SHOWN:,} more problems", ""))
     shown[-1] = (shown[-1][0], hint)
     return Fix(shown[0][0], shown[0][1], Exit.INPUT, tuple(shown))
 
 
-def _rows(given: str) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
-    """Rows to read labels from, each with its place; of Argilla's records one a person who answered."""
+def _files(given: str, folder: Path) -> list[File]:
+    if given == "-":
+        return [File(spool(sys.stdin.buffer, folder), STDIN)]
     path = Path(given)
-    for file in find_files(path / "records.json" if (path / ".argilla").is_dir() else path, given):
-        for line in read_file(File(file.path, file.name)):
+    return find_files(path / "records.json" if (path / ".argilla").is_dir() else path, given)
+
+
+def _rows(given: str) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
+    """Rows to read labels from, each with its place; of Argilla's records one a person who answered. -: stdin"""
+    with tempfile.TemporaryDirectory(prefix="cai-") as folder:
+        for line in itertools.chain.from_iterable(map(read_file, _files(given, Path(folder)))):
             if not isinstance(line, Line):
                 yield line.where, Reject(line.reason, line.detail)
             elif argilla.is_record(line.row):

@@ -63,6 +63,18 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
         sync_folder(path.parent)
 
 
+def write_soon(path: Path, data: bytes) -> None:
+    """Write `path`, which a power loss may still undo: for what would be made again then, until `sync_file`."""
+    with naming(path):
+        path.write_bytes(data)
+
+
+def sync_file(path: Path) -> None:
+    """Make what was written to a file durable."""
+    with naming(path), open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def naming(file: object) -> Iterator[None]:
     """Let what goes wrong inside say of which file: the system names it where one is opened, not where one is written."""

@@ -39,6 +39,7 @@ class Feed:
     fingerprint: str
     rejects: list[Rejected] = field(default_factory=list)
     parents: tuple[Version, ...] = ()
+    files: Callable[[int], Sequence[Path]] | None = None  # a shard's, where these hold its rows just as cai writes them
 
 
 def alone(rows: Iterable[Any]) -> Iterator[Any]:
@@ -144,7 +145,8 @@ def from_version(version: Version, shape: type[Any], limit: int | None) -> Feed:
     prompts = int(version.manifest["prompts"])
     limit = limit if limit is not None and limit < prompts else None  # one that cuts nothing changes nothing
     # the version itself is a parent, which the lineage holds: only what is taken of it is told here
-    return Feed(units, limit or prompts, version.shards, f"limit {limit}" if limit else "", [], (version,))
+    files = version.files if limit is None else None
+    return Feed(units, limit or prompts, version.shards, f"limit {limit}" if limit else "", [], (version,), files)
 
 
 def _version_units(version: Version, shape: type[Any]) -> Iterator[Unit]:

@@ -6,7 +6,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,19 +67,31 @@ def read_file(file: File, otherwise: str = "") -> Rows:
     `otherwise`: the ending to assume where the file has none that is known; by default its first byte tells.
     Raises: Fix (exit 65): it cannot be read, or it is cut off or damaged
     """
+    with opened(file) as stream:
+        yield from READERS[_format(file, otherwise)](stream, file.name)
+
+
+def holds_lines(file: File) -> bool:
+    """Whether each line of a file is an object of its own. Raises: Fix (exit 65): it cannot be read"""
     with _readable(file.name):
-        suffix = _suffix(file.path)
-        if suffix == ".json" or suffix not in READERS:
-            suffix = _sniff(file, suffix, otherwise)
-        with _open(file) as stream:
-            yield from READERS[suffix](stream, file.name)
+        return READERS[_format(file, "")] is READERS[".jsonl"]
+
+
+def _format(file: File, otherwise: str) -> str:
+    suffix = _suffix(file.path)
+    return _sniff(file, suffix, otherwise) if suffix == ".json" or suffix not in READERS else suffix
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[io.BufferedReader]:
+def opened(file: File) -> Iterator[io.BufferedReader]:
     """A file's bytes, whatever it is compressed with. Raises: Fix (exit 65): it cannot be read, or it is cut off or damaged"""
-    with _readable(str(path)), _open(File(path, str(path))) as stream:
+    with _readable(file.name), _open(file) as stream:
         yield stream
+
+
+def unpacked(path: Path) -> AbstractContextManager[io.BufferedReader]:
+    """The same by its path alone."""
+    return opened(File(path, str(path)))
 
 
 def _suffix(path: Path) -> str:

@@ -60,9 +60,11 @@ def damaged(name: str) -> Fix:
 # Lines.
 
 
-def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines without their ends; blank ones are counted and left out. One over the limit comes cut, but still over it."""
-    number = 0
+def numbered_lines(stream: io.BufferedIOBase, number: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines without their ends; blank ones are counted and left out. One over the limit comes cut, but still over it.
+
+    Takes: `number`: of the line before the first one
+    """
     while line := stream.readline(LINE_LIMIT + 2):
         number += 1
         if not line.endswith(b"\n") and len(line) > LINE_LIMIT:
@@ -73,7 +75,7 @@ def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
             yield number, content
 
 
-def _skip_line(stream: io.BufferedReader) -> int:
+def _skip_line(stream: io.BufferedIOBase) -> int:
     """Read to the end of the line. Gives: how many quotes were passed, which is what a CSV must know"""
     quotes = 0
     while piece := stream.readline(CHUNK):
@@ -84,11 +86,11 @@ def _skip_line(stream: io.BufferedReader) -> int:
 
 
 def _json_lines(stream: io.BufferedReader, name: str) -> Rows:
-    return (_read_object(content, f"{name}:{number}") for number, content in _lines(stream))
+    return (read_object(content, f"{name}:{number}") for number, content in numbered_lines(stream))
 
 
 def _text_lines(stream: io.BufferedReader, name: str) -> Rows:
-    for number, content in _lines(stream):
+    for number, content in numbered_lines(stream):
         where = f"{name}:{number}"
         try:
             yield Line(where=where, row={"prompt": _decode(content)}, raw=content)
@@ -108,7 +110,8 @@ def _decode(content: bytes) -> str:
 # JSON.
 
 
-def _read_object(content: bytes, where: str) -> Line | Rejected:
+def read_object(content: bytes, where: str) -> Line | Rejected:
+    """A line of a file, or what is wrong with it."""
     try:
         return Line(where=where, row=parse_object(content), raw=content)
     except Reject as why:
@@ -170,7 +173,7 @@ def _depth(content: bytes) -> int:
 
 
 def _json_list(stream: io.BufferedReader, name: str) -> Rows:
-    return (_read_object(content, f"{name}:{number}") for number, content in _elements(stream, name))
+    return (read_object(content, f"{name}:{number}") for number, content in _elements(stream, name))
 
 
 def _elements(stream: io.BufferedReader, name: str) -> Iterator[tuple[int, bytes]]:

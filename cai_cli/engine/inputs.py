@@ -47,11 +47,15 @@ def read_prompts(settings: PromptsSection, folder: Path, seed: int) -> Iterator[
 def read_pairs(settings: PromptsSection, folder: Path, seed: int) -> Iterator[Pair | Rejected]:
     """Read pairs that somebody else made: two responses, or a chosen and a rejected one, with or without votes.
 
-    The side of the chosen one is drawn by seed and id, so that it tells a labeler nothing.
     Takes, gives and raises as `read_prompts` does.
     """
+    return _read(settings, folder, pair_builder(settings, seed), lambda pair: chance.unit(seed, "shuffle", pair.prompt_id))
 
-    def build(line: Line, ids: _Ids) -> Pair:
+
+def pair_builder(settings: PromptsSection, seed: int) -> Callable[[Line, Ids], Pair]:
+    """What makes a pair of a line, and names it. The side of a chosen one is drawn by seed and id: it tells a labeler nothing."""
+
+    def build(line: Line, ids: Ids) -> Pair:
         row = {name: value for name, value in line.row.items() if value is not None}
         kind, meta = shapes.kind(row, settings.kind), shapes.kept(row, settings.keep)
         if "votes" in row:
@@ -68,7 +72,7 @@ def read_pairs(settings: PromptsSection, folder: Path, seed: int) -> Iterator[Pa
             pair = _one_of(pair, pair.prompt_id)
         return replace(pair, kind=kind or shapes.text(row, "kind"), meta=meta)
 
-    return _read(settings, folder, build, lambda pair: chance.unit(seed, "shuffle", pair.prompt_id))
+    return build
 
 
 def _one_of(pair: Pair, name: str) -> Pair:
@@ -145,10 +149,11 @@ def _record(shape: type[R], line: Line) -> R | Rejected:
         row = from_row(own, line.row)
         return cast("R", Chain.begin(row) if shape is Chain and isinstance(row, Sample) else row)
     except Reject as why:
-        return _reject(line, why)
+        return reject_line(line, why)
 
 
-def _reject(line: Line, why: Reject) -> Rejected:
+def reject_line(line: Line, why: Reject) -> Rejected:
+    """A line that could not be used, under the ids that it has."""
     names = (line.row.get(column) for column in ("id", "prompt_id"))
     own, prompt = (str(name) if type(name) in (str, int) else "" for name in names)
     return line.rejected(why, own or prompt, prompt or own)
@@ -178,7 +183,7 @@ class Gathered(Generic[P]):
             self._apart = _standing_apart(self._read())
         held: dict[str, list[P]] = {}
         for group in group_by_prompt(self._read()):
-            if isinstance(group, Rejected) or not self._apart or _mark(group[0].prompt_id) not in self._apart:
+            if isinstance(group, Rejected) or not self._apart or mark(group[0].prompt_id) not in self._apart:
                 yield group
             else:
                 held.setdefault(group[0].prompt_id, []).extend(group)
@@ -189,12 +194,13 @@ def _standing_apart(rows: Iterable[OfPrompt | Rejected]) -> set[bytes]:
     seen, apart = set[bytes](), set[bytes]()
     for group in group_by_prompt(rows):
         if not isinstance(group, Rejected):
-            mark = _mark(group[0].prompt_id)
+            mark = mark(group[0].prompt_id)
             (apart if mark in seen else seen).add(mark)
     return apart
 
 
-def _mark(name: str) -> bytes:
+def mark(name: str) -> bytes:
+    """Eight bytes that tell one id from another."""
     return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
@@ -243,7 +249,7 @@ def _build_all(settings: PromptsSection, folder: Path, build: Callable[[Line, _I
         try:
             yield build(line, ids)
         except Reject as why:
-            yield _reject(line, why)
+            yield reject_line(line, why)
     if empty:
         raise _no_rows(settings.path or settings.dataset or "")
     columns.check()
@@ -328,6 +334,13 @@ class _NamedColumns:
         return f"{header_hint(self.name)}name one that is there: --set prompts.{key}={value}{also}"
 
 
+class Ids(Protocol):
+    """Names rows."""
+
+    def of_prompt(self, line: Line, messages: shapes.Turns) -> str: ...
+    def of_pair(self, line: Line, pair: Pair) -> Pair: ...
+
+
 class _Ids:
     """Names rows: the given id, else a hash of the content, with an ordinal for repeats. Eight bytes are kept of each."""
 
@@ -358,7 +371,7 @@ class _Ids:
         return name
 
     def _take(self, name: str) -> bool:
-        mark = int.from_bytes(_mark(name), "big")
+        mark = int.from_bytes(mark(name), "big")
         free = mark not in self.taken
         self.taken.add(mark)
         return free

@@ -34,6 +34,8 @@ from cai_cli.records import Pair
 from cai_cli.stages import _adaptive
 from cai_cli.stages._adaptive import NEVER, Pilot
 from cai_cli.stages.label_pairs import LabelPairs
+from cai_cli.tables._pilot import NO_PILOT
+from cai_cli.tables._pilot import Pilot as Measured
 
 FILE = "_pilot.json"  # beside the labels
 SCHEMA = 1
@@ -71,12 +73,15 @@ def of_steps(steps: Sequence[Step]) -> Mapping[str, Any] | None:
     return next((stage.pilot.document or None for stage in stages if isinstance(stage, LabelPairs)), None)
 
 
-def biases(steps: Sequence[Step], feed: Feed) -> dict[str, float]:
-    """Position bias in log-odds, by labeler, of those that were asked in one order because of it: by these steps, or when the
-    version that is read was made."""
+def known(steps: Sequence[Step], feed: Feed) -> Measured:
+    """What measuring goes by of the pilot that these steps had, or that the version which is read was made with."""
     beside = (parent.path / FILE for parent in feed.parents)
     found = of_steps(steps) or next((orjson.loads(path.read_bytes()) for path in beside if path.is_file()), None)
-    return {} if found is None else _adaptive.pilot_of(found).shift
+    if found is None:
+        return NO_PILOT
+    return Measured(
+        shift=_adaptive.pilot_of(found).shift, pairs=frozenset(found["pairs"]), warnings=tuple(found["warnings"])
+    )
 
 
 def _labelling(steps: Sequence[Step]) -> Step | None:

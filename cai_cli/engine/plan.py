@@ -17,7 +17,7 @@ from cai_cli import constitution as constitutions
 from cai_cli import stages, tables
 from cai_cli.config import Config
 from cai_cli.constitution import Constitution
-from cai_cli.engine import program, versions
+from cai_cli.engine import given_pairs, program, versions
 from cai_cli.engine.audit_files import read_gold
 from cai_cli.engine.feed import Feed, alone, from_reader, from_version
 from cai_cli.engine.inputs import Gathered, check_kind, group_by_prompt, read_pairs, read_prompts, read_rows
@@ -195,9 +195,6 @@ def _step(config: Config, name: str) -> Step:
 
 def _probing(config: Config, step: Step) -> Step:
     """A table that asks the labelers again: what it makes hangs on all that their votes hang on. Raises: Fix"""
-    if _section(config, "label-pairs") is None:
-        hint = "add the one that the votes were made with, such as label_pairs: {labelers: [{name: main}]}; or leave probes out"
-        raise Fix(f"{config.path}: {step.name}.probes asks the labelers of `label_pairs`, and there is no such section", hint)
     asking, settings = _step(config, "label-pairs"), step.settings  # type: Step, Any
     judges, constitution = asking.stage.judges, asking.constitution or constitutions.BUILT_IN
     criteria = constitution.preferences if asking.stage.settings.principles else constitutions.BUILT_IN.preferences
@@ -244,13 +241,18 @@ def program_of(steps: Sequence[Step]) -> Callable[[Sequence[Any]], Flow[program.
 # What the first stage works on: the config's prompts, -i, or the newest version of the stage before it.
 
 
-def feed_of(config: Config, steps: Sequence[Step], given: Path | None, limit: int | None) -> Feed:
-    """The input of the first step, surveyed. `given`: what -i names. Raises: Fix (exit 65 or 2)"""
+def feed_of(
+    config: Config, steps: Sequence[Step], given: Path | None, limit: int | None, folder: Path | None = None
+) -> Feed:  # fmt: skip
+    """The input of the first step, surveyed. Raises: Fix (exit 65 or 2)
+
+    Takes: `given`: what -i names; `folder`: a private one for rows that are written again to be read quickly; None: they are not
+    """
     first = steps[0]
     if first.reads[0] in INPUTS:
         return _prompts(read_prompts if first.reads[0] == "prompts" else read_pairs, _source(config, given), config, limit)
     if given is not None:
-        return given_rows(first, given, config, limit)
+        return given_rows(first, given, config, limit, folder)
     version = _parent(config.output_path, steps)
     return from_version(version, shapes()[version.path.parent.name], limit)
 
@@ -282,18 +284,20 @@ def _source(config: Config, given: Path | None) -> PromptsSection:
     return config.prompts
 
 
-def given_rows(step: Step, path: Path, config: Config, limit: int | None) -> Feed:
+def given_rows(step: Step, path: Path, config: Config, limit: int | None, folder: Path | None = None) -> Feed:
     """Rows that -i names, for a stage that does not read prompts. Raises: Fix (exit 65)"""
     check_kind(step.name, path, step.closes_rounds)
     if issubclass(shapes()[reads_of(step.name)[-1]], Pair):
-        return pairs_feed(path, config, limit)
+        return pairs_feed(path, config, limit, folder)
     shape = step.takes or Sample
     return from_reader(lambda: group_by_prompt(read_rows(shape, [path])), config.shards.rows, limit, str(path))
 
 
-def pairs_feed(path: Path, config: Config, limit: int | None = None) -> Feed:
-    """Pairs with votes, of a file. What the config says of prompts (columns, limit, shuffle) is not said of these."""
+def pairs_feed(path: Path, config: Config, limit: int | None = None, folder: Path | None = None) -> Feed:
+    """Pairs with votes, of a file; `folder`: see `feed_of`. What the config says of prompts (columns, limit, shuffle) is not said of these."""
     source = PromptsSection(path=str(path), gold=config.prompts is not None and config.prompts.gold)
+    if folder is not None and limit is None and (feed := given_pairs.survey(source, config, folder)) is not None:
+        return feed
     groups = Gathered(lambda: read_pairs(source, Path(), config.seed))
     return from_reader(groups, config.shards.rows, limit, str(path), check=False)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cai_cli.config import Config
-from cai_cli.engine import disk, pilot, probing, tables, versions
+from cai_cli.engine import disk, given_pairs, pilot, probing, tables, versions
 from cai_cli.engine.audit_files import read_gold
 from cai_cli.engine.budget import Spent
 from cai_cli.engine.card_upkeep import is_whole
@@ -103,6 +103,7 @@ def begun(config: Config, options: Options, make: Callable[[RunLog], Run]) -> Su
     finally:
         for spooled in (STDIN, PAIRS):  # texts, which have no place among the logs of runs
             (log.folder / spooled).unlink(missing_ok=True)
+        shutil.rmtree(log.folder / given_pairs.FOLDER, ignore_errors=True)
     summary = run.summary
     log.update(
         stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, in_flight=summary.in_flight,
@@ -144,7 +145,7 @@ class Run:
 
     def feed(self) -> Feed:
         """The input of the first step, surveyed."""
-        feed = feed_of(self.config, self.steps, self.given(), self.options.limit)
+        feed = feed_of(self.config, self.steps, self.given(), self.options.limit, self.log.folder)
         self.summary.prompts = feed.prompts
         return feed
 
@@ -204,7 +205,7 @@ class Run:
     def beside(self, probed: Sequence[Probed], feed: Feed) -> tables.Beside:
         """What a table knows beside the pairs."""
         gold, _ = read_gold(self.config.output_path)
-        return tables.Beside(probed=probed, gold=gold, pilot=pilot.biases(self.steps, feed))
+        return tables.Beside(probed=probed, gold=gold, pilot=pilot.known(self.steps, feed))
 
     def judge_rejects(self) -> None:
         """Exit 3 when a stage rejected more of its rows than the config allows; a warning where it left all of them out."""
@@ -289,8 +290,7 @@ class VersionRun(Run):
         if (probed := self.probe(step, feed)) is None:
             return False
         publisher = self._publisher(feed, [step])
-        report, made = tables.debiased(step, feed, self.beside(probed.rows, feed))
-        tables.stage_table(publisher.staging, step.name, made, probed.usages)
+        report = tables.stage_debiased(step, feed, self.beside(probed.rows, feed), publisher.staging, probed.usages)
         rejects = () if self.row_wise else feed.rejects
         extra = {"_bias.json": tables.as_document(report), **probed.files}
         version = publisher.publish(step, self.lineages[step.name], rejects, extra)
@@ -343,7 +343,7 @@ class _StreamRun(Run):
         path = self.log.folder / PAIRS
         with open(path, "wb", opener=disk.private_opener) as file:
             whole = self._streamed(feed, file)
-        return pairs_feed(path, self.config) if whole and path.stat().st_size else None
+        return pairs_feed(path, self.config, None, self.log.folder) if whole and path.stat().st_size else None
 
     def _stream_table(self, step: Step, feed: Feed, stream: BinaryIO) -> bool:
         if (probed := self.probe(step, feed)) is None:

@@ -11,23 +11,34 @@ import io
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from cai_cli.chance import choose, unit
-from cai_cli.engine.disk import sync_folder, write_durably
+from cai_cli.engine.disk import sync_file, sync_folder, write_durably
 from cai_cli.engine.drive import Usage
 from cai_cli.engine.used import Used
 from cai_cli.records import Rejected
 
 REJECTS = "_rejects.jsonl"
+SETTLING = 8  # files at once: the disk's journal takes them together
+Put = Callable[[Path, bytes], None]
 _SPLITS = ("train", "test")
 _REPEAT = re.compile(r"([0-9a-f]{16})-[1-9]\d*")  # an id that was made of the content, of a prompt that came before
 _ENDING = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
+
+
+class Written(NamedTuple):
+    """A row that is a line already, and what is to be known of it beside."""
+
+    prompt_id: str
+    kind: str
+    line: bytes
 
 
 @dataclass(slots=True)
@@ -121,7 +132,7 @@ def compress(data: bytes, how: str) -> bytes:
 
 
 def as_line(record: Any) -> bytes:
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    return record.line if isinstance(record, Written) else orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class Staging:
@@ -155,13 +166,13 @@ class Staging:
         """Take a partition back: its rows will be driven again."""
         self._marker(shard).unlink(missing_ok=True)
 
-    def write(self, shard: int, units: Sequence[tuple[dict[str, Made], Usage]]) -> None:
-        """Write a partition's files, then its marker."""
+    def write(self, shard: int, units: Sequence[tuple[dict[str, Made], Usage]], put: Put = write_durably) -> None:
+        """Write a partition's files, then its marker. `put`: how; what is not durable at once must be settled later"""
         of = {stage: [(made[stage], usage) for made, usage in units] for stage in self.stages}
-        tallies = {stage: self._write_stage(stage, shard, of[stage]) for stage in self.stages}
-        write_durably(self._marker(shard), orjson.dumps(tallies))
+        tallies = {stage: self._write_stage(stage, shard, of[stage], put) for stage in self.stages}
+        put(self._marker(shard), orjson.dumps(tallies))
 
-    def _write_stage(self, stage: str, shard: int, units: Sequence[tuple[Made, Usage]]) -> Tally:
+    def _write_stage(self, stage: str, shard: int, units: Sequence[tuple[Made, Usage]], put: Put) -> Tally:
         tally, lines = Tally(), {split: bytearray() for split in self.layout.splits}
         rejects, counts = bytearray(), Counter[str]()
         for made, usage in units:
@@ -174,21 +185,28 @@ class Staging:
                 split = self.layout.split(row.prompt_id)
                 lines[split] += as_line(row)
                 counts[split] += 1
-                tally.marks.update(marks(row))
+                for mark in marks(row):
+                    tally.marks[mark] += 1
             for reject in made.rejects:
                 rejects += as_line(reject)
                 tally.rejected[reject.reason] += 1
         tally.rows = counts.total()
         tally.models = Used.of(*(usage.models[stage].rows() for _, usage in units)).rows()
         filled = [split for split in lines if counts[split]]
-        tally.files = [self._write_file(stage, shard, split, bytes(lines[split]), counts[split]) for split in filled]
-        write_durably(self._reject_file(stage, shard), bytes(rejects))
+        tally.files = [self._write_file(stage, shard, split, bytes(lines[split]), counts[split], put) for split in filled]
+        put(self._reject_file(stage, shard), bytes(rejects))
         return tally
 
-    def _write_file(self, stage: str, shard: int, split: str, data: bytes, rows: int) -> dict[str, Any]:
+    def _write_file(self, stage: str, shard: int, split: str, data: bytes, rows: int, put: Put) -> dict[str, Any]:
         packed, name = self._packed(stage, data), self.layout.file(split, shard)
-        write_durably(self.folder / stage / name, packed)
+        put(self.folder / stage / name, packed)
         return described(name, packed, rows, shard)
+
+    def settle(self, stage: str) -> None:
+        """Make a stage's files durable that were written soon."""
+        with ThreadPoolExecutor(SETTLING) as threads:
+            for _ in threads.map(sync_file, sorted((self.folder / stage).iterdir())):
+                pass
 
     def _packed(self, stage: str, data: bytes) -> bytes:
         if self.layout.format != "parquet":

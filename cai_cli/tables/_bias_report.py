@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from cai_cli.bias.panel import error_correlation
 from cai_cli.records import Pair, Probed
 from cai_cli.tables import _assumptions, _bias_words, _correction, _dimensions, _probes
 from cai_cli.tables._columns import Columns, gather
+from cai_cli.tables._pilot import NO_PILOT, Pilot
 from cai_cli.tables._correction import Correction
 from cai_cli.tables._dimensions import Dimension
 from cai_cli.tables._evidence import Evidence, weigh
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known beside the pairs: answers to probes, position biases that a pilot froze."""
+    """What is known beside the pairs: answers to probes, and what a pilot found."""
 
     probed: Sequence[Probed] = ()
-    pilot: Mapping[str, float] = field(default_factory=dict)  # log-odds by labeler
+    pilot: Pilot = NO_PILOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +50,9 @@ class Found:
     labels: Labels
 
 
-def measured(pairs: Iterable[Pair], settings: Settings, seed: int, known: Known) -> dict[str, Any]:
+def measured(pairs: Iterable[Pair] | Columns, settings: Settings, seed: int, known: Known) -> dict[str, Any]:
     """The fields of `debias.Report`."""
-    columns = gather(pairs, settings.style)
+    columns = pairs if isinstance(pairs, Columns) else gather(pairs, settings.style)
     found = found_in(columns, settings, seed, known)
     document = _document(found, settings, known, seed)
     soft = frozenset(labeler.name for labeler in found.labelers if labeler.soft)
@@ -83,7 +84,7 @@ def _shift(names: Sequence[str], positions: Sequence[Position], known: Known) ->
         for name, position in zip(names, positions, strict=True)
         if position.bias.significant and (b := position.bias.value) is not None
     }
-    frozen = {name: b for name, b in known.pilot.items() if name in names and b}
+    frozen = {name: b for name, b in known.pilot.shift.items() if name in names and b}
     return dict(sorted((measured | frozen).items()))
 
 
@@ -135,6 +136,7 @@ def _document(found: Found, settings: Settings, known: Known, seed: int) -> dict
         gold=gold, gold_a=int((columns.gold == 1).sum()), after=after, softened=columns.softened,
         steps=found.correction.steps, correctable=_correction.correctable(settings), panel=panel,
         broken=tuple(_assumptions.broken_panel(columns, found.free)), asked=dict(settings.probes), probed=document["probes"],
+        piloted=known.pilot.shift, pilot_said=known.pilot.warnings,
     )  # fmt: skip
     said = {"recommendations": _bias_words.recommendations(facts), "warnings": _bias_words.warnings(facts)}
     return {key: plain_value(value) for key, value in (document | said).items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +36,14 @@ class Facts:
     broken: Sequence[str]  # what is assumed of the panel and does not hold
     asked: Mapping[str, int]  # probes that the settings ask for
     probed: Mapping[str, int]  # pairs that were probed, by dimension
+    piloted: Collection[str]  # labelers whose position bias a pilot froze
+    pilot_said: Sequence[str]  # why labelers could not be asked less
 
 
 def warnings(facts: Facts) -> list[str]:
     of_labelers = (line for labeler in facts.labelers for line in _of_labeler(labeler, facts))
-    return [*_of_data(facts), *of_labelers, *_of_panel(facts), *_of_steps(facts), *_of_probes(facts)]
+    asked = (f"labeler {line}" for line in facts.pilot_said)
+    return [*_of_data(facts), *of_labelers, *asked, *_of_panel(facts), *_of_steps(facts), *_of_probes(facts)]
 
 
 def _of_panel(facts: Facts) -> Iterator[str]:
@@ -177,8 +180,11 @@ def _of_orders(labeler: Labeler, facts: Facts) -> Iterator[str]:
 def _what_was_done(labeler: Labeler, facts: Facts) -> str:
     if not labeler.one_order:
         return "it cancels over the two orders"
+    if labeler.name in facts.piloted:
+        return f"as its pilot found it, it is removed from the {labeler.one_order} pairs with one order, cancels in the others"
     if labeler.name in facts.shift:
-        return f"removed from the {labeler.one_order} pairs with one order, cancels in the others"
+        chosen = "" if labeler.both_orders < FEW else "; it is taken from those with both, as if chance had chosen them"
+        return f"removed from the {labeler.one_order} pairs with one order, cancels in the others{chosen}"
     return f"not removed from the {labeler.one_order} pairs with one order (debias.position is false)"
 
 

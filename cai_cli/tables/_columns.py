@@ -96,7 +96,7 @@ def _votes(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _of_votes(pairs: Sequence[Pair], every: Sequence[Any], rows: Ints, p: Floats) -> dict[str, Any]:
-    """What there is to know of votes that can be read. Takes: the pairs that have them, the votes, each one's row and probability"""
+    """What there is to know of votes that can be read. Takes: their pairs, they, each one's row and probability"""
     numbers: dict[str, int] = {}
     labeler = _whole([numbers.setdefault(vote.labeler, len(numbers)) for vote in every])
     comparison, draw = _matched(every, rows, labeler)
@@ -213,7 +213,8 @@ class Gathering:
             moved["comparison"].append(part.comparison + comparisons)
             moved["sample"].append(part.sample + pairs)
             pairs, comparisons = pairs + len(part.prompt), comparisons + int(part.comparison.max(initial=-1)) + 1
-        rest = {one.name: [getattr(part, one.name) for part in self._parts] for one in fields(Part) if one.name not in _TOLD | moved.keys()}
+        others = [one.name for one in fields(Part) if one.name not in _TOLD | moved.keys()]
+        rest = {name: [getattr(part, name) for part in self._parts] for name in others}
         self._parts.clear()
         return self._joined(tuple(numbers), softened, rest | moved)
 
@@ -293,9 +294,17 @@ class Columns:
         return np.asarray(said & (self.escalated | ~called[self.pair]))
 
 
-def columns_everywhere(styles: Sequence[str]) -> tuple[str, ...]:
+def everywhere_of(styles: Sequence[str]) -> tuple[str, ...]:
     """The features that are taken of every pair. Takes: those beside length that labels are corrected for"""
     return ("length", *dict.fromkeys(styles))
+
+
+def within_of(prompts: int) -> float:
+    """Where the sample's bound can begin, if there are so many prompts: no higher than it will end, and never below that."""
+    within = 1.0
+    while prompts * within >= 3 * SAMPLE:  # 2 would do, if keys were spread evenly
+        within /= 2
+    return within
 
 
 def gather(pairs: Iterable[Pair], styles: Sequence[str] = ()) -> Columns:
@@ -303,7 +312,7 @@ def gather(pairs: Iterable[Pair], styles: Sequence[str] = ()) -> Columns:
 
     Takes: `styles`, features beside length that labels are corrected for
     """
-    found = Gathering(everywhere=columns_everywhere(styles))
+    found = Gathering(everywhere=everywhere_of(styles))
     for batch in _batches(iter(pairs)):
         found.add(part_of(batch, found.everywhere, found.within))
     return found.columns()

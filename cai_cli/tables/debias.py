@@ -17,9 +17,11 @@ from cai_cli.errors import Reject
 from cai_cli.features import FEATURES
 from cai_cli.records import Pair, Preference, Probed
 from cai_cli.settings import Count, Section
+from cai_cli.tables._pilot import NO_PILOT, Pilot
 from cai_cli.validation import near
 
 if TYPE_CHECKING:
+    from cai_cli.tables._columns import Columns, Gathering, Part
     from cai_cli.tables._labels import Label, Labels
 
 VERSION = 3  # raised when what it makes changes
@@ -86,18 +88,32 @@ class Filtered:
     reason: Literal["tie", "low_confidence"]
 
 
+def gathering(settings: Settings, prompts: int) -> Gathering:
+    """What takes the parts of a table of so many prompts, in order; its `columns` can be measured."""
+    from cai_cli.tables import _columns
+
+    return _columns.Gathering(everywhere=_columns.everywhere_of(settings.style), within=_columns.within_of(prompts))
+
+
+def gathered(pairs: Sequence[Pair], settings: Settings, prompts: int) -> Part:
+    """What measuring needs of some pairs. Takes: the prompts of the whole table, at least so many"""
+    from cai_cli.tables import _columns
+
+    return _columns.part_of(pairs, _columns.everywhere_of(settings.style), _columns.within_of(prompts))
+
+
 def measure(
-    pairs: Iterable[Pair], settings: Settings, seed: int, *, probed: Sequence[Probed] = (),
-    pilot: Mapping[str, float] | None = None,
+    pairs: Iterable[Pair] | Columns, settings: Settings, seed: int, *, probed: Sequence[Probed] = (),
+    pilot: Pilot = NO_PILOT,
 ) -> Report:  # fmt: skip
     """What biases the votes of these pairs, the labels that remain when it is corrected, and what that changes.
 
-    Takes: pairs with votes; `probed`: answers to probes; `pilot`: position biases in log-odds, by labeler, that a pilot froze
+    Takes: pairs with votes, or what was gathered of them; `probed`: answers to probes; `pilot`: what a pilot found
     Rows that `correct` will reject are counted in the document and left out.
     """
     from cai_cli.tables import _bias_report  # numpy and scipy, which reading a config must not pay for
 
-    known = _bias_report.Known(probed=probed, pilot=pilot or {})
+    known = _bias_report.Known(probed=probed, pilot=pilot)
     return Report(**_bias_report.measured(pairs, settings, seed, known))
 
 
@@ -112,25 +128,27 @@ def correct(pair: Pair, label: Label | None, settings: Settings) -> Preference |
         for vote in pair.votes:
             votes.probability(vote)
         raise Reject("no_verdict", f"{len(pair.votes)} votes, none with a verdict or a probability")
+    return left_out(label, settings) or Preference(**{name: getattr(pair, name) for name in _PAIR} | of_label(pair, label))
+
+
+def left_out(label: Label, settings: Settings) -> Filtered | None:
+    """Why the settings leave a pair with this label out; None: it stays."""
     if votes.preference_of(label.p_a) == "tie":
-        if settings.ties == "drop":
-            return Filtered("tie")
-    elif max(label.p_a, 1 - label.p_a) < settings.min_confidence:
-        return Filtered("low_confidence")
-    return _preference(pair, label)
+        return Filtered("tie") if settings.ties == "drop" else None
+    return Filtered("low_confidence") if max(label.p_a, 1 - label.p_a) < settings.min_confidence else None
 
 
 _PAIR = tuple(field.name for field in fields(Pair))
 
 
-def _preference(pair: Pair, label: Label) -> Preference:
+def of_label(pair: Pair, label: Label) -> dict[str, Any]:
+    """The columns of a preference that its label makes, by name."""
     p_a = label.p_a
     a_wins = p_a >= 0.5
     chosen, rejected = (pair.response_a, pair.response_b) if a_wins else (pair.response_b, pair.response_a)
     confidence = max(p_a, 1 - p_a)
-    given = {name: getattr(pair, name) for name in _PAIR}
-    given |= {"p_a": p_a, "preference": votes.preference_of(p_a), "confidence": confidence, "consistent": label.consistent}
-    return Preference(
-        **given, p_a_raw=label.p_a_raw, weight=abs(2 * p_a - 1), flags=label.flags,
-        chosen=chosen, rejected=rejected, margin=votes.logit(confidence),
-    )  # fmt: skip
+    return {
+        "p_a": p_a, "preference": votes.preference_of(p_a), "confidence": confidence, "consistent": label.consistent,
+        "p_a_raw": label.p_a_raw, "weight": abs(2 * p_a - 1), "flags": label.flags,
+        "chosen": chosen, "rejected": rejected, "margin": votes.logit(confidence),
+    }  # fmt: skip

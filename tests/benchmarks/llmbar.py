@@ -31,7 +31,7 @@ OURS, SINGLE = "cai debias", "best single judge of four folds"
 OTHERWISE = {  # what each part of it is worth
     "without length": {"length": "off"},
     "labelers not weighted": {"aggregate": "mean"},
-    "not weighted, without length": {"aggregate": "mean", "length": "off"},
+    "neither of both": {"aggregate": "mean", "length": "off"},
     "Dawid-Skene": {"aggregate": "dawid_skene"},
 }
 
@@ -120,7 +120,8 @@ def mean(values: Floats, rows: Bools | None = None) -> tuple[float, float, float
 
 
 def in_words(found: tuple[float, float, float], sign: str = "") -> str:
-    return f"{found[0]:{sign}.3f} ({found[1]:{sign}.3f} to {found[2]:{sign}.3f})"
+    ends = "" if np.isnan(found[1]) else f" ({found[1]:{sign}.3f} to {found[2]:{sign}.3f})"
+    return f"{found[0]:{sign}.3f}{ends}"
 
 
 def report(data: Data) -> Iterator[str]:
@@ -135,18 +136,21 @@ def report(data: Data) -> Iterator[str]:
     yield f"{len(data.gold)} pairs, {len(data.judges)} judges, both orders; folds of {np.bincount(data.fold).tolist()}"
     yield f"best single judge, fold by fold: {', '.join(chosen)}"
     yield ""
-    yield f"{'accuracy on the fold not seen':34} {'':24}   cai debias less that"
+    yield f"{'accuracy on the fold not seen':42} {'':22}   less the best single judge's"
     for name, hit in hits.items():
-        yield f"{name:34} {in_words(mean(hit))}" + ("" if name == OURS else f"   {in_words(mean(hits[OURS] - hit), '+')}")
+        yield _beside(name, hit, hits[SINGLE])
     for name, settings in OTHERWISE.items():
-        hit = right(debiased_folds(data, **settings)[0], data.gold)
-        yield f"  {name:32} {in_words(mean(hit))}   {in_words(mean(hits[OURS] - hit), '+')}"
+        yield _beside(f"  {OURS}, {name}", right(debiased_folds(data, **settings)[0], data.gold), hits[SINGLE])
     yield f"log-loss of cai debias {in_words(mean(np.logaddexp(0, -data.gold * logit)))}; of the judge chosen, as often right as "
     yield f"  it was on the four folds: {in_words(mean(_loss_of_single(data, single)))}; of a coin .693"
     yield ""
     yield from _by_subset(data, hits)
     yield ""
     yield from _why(data, hits, runs)
+
+
+def _beside(name: str, hit: Floats, single: Floats) -> str:
+    return f"{name:42} {in_words(mean(hit))}" + ("" if name == SINGLE else f"   {in_words(mean(hit - single), '+')}")
 
 
 def _loss_of_single(data: Data, single: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 Each pair has two votes (one labeler, both orders, probabilities) and about 1 KB of text and fields; one pair in 2,000 has gold.
 They go through the real command twice: given as a file (-i), and from a published label-pairs version. Aim on two cores: 20 s,
-1.5 GB. With --split a thread looks every 20 ms which file of the package is at work: the seconds by part.
+1.5 GB. With --split a timer looks which function of the package is at work: the seconds of CPU by part.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Cost:
     seconds: float = 0.0
     cpu: float = 0.0
     peak: int = 0
-    parts: dict[str, float] = field(default_factory=dict)  # seconds by file of the package
+    parts: dict[str, float] = field(default_factory=dict)  # seconds of CPU by function of the package
     summary: dict[str, Any] = field(default_factory=dict)
 
 
@@ -190,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--shard", type=int, default=1000, help="prompts a shard (shards.rows)")
-    parser.add_argument("--split", action="store_true", help="seconds by part; costs some percent itself")
+    parser.add_argument("--split", action="store_true", help="seconds of CPU by part, in the first process")
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder. It is left there")
     given = parser.parse_args()
     if given.folder:
