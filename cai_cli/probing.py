@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from cai_cli import probes, votes
 from cai_cli.constitution import Criterion
 from cai_cli.errors import Reject
+from cai_cli.features import FEATURES
 from cai_cli.flow import Flow, together, value_of
 from cai_cli.judging import ORDERS, SOFT, Judge
 from cai_cli.probes import Variant
@@ -50,7 +51,9 @@ class Probing:
         """What keeps a vote from being asked for again: an unknown labeler or criterion; empty: nothing."""
         if vote.labeler not in self.judges:
             return f"labeler '{vote.labeler}'"
-        return "" if vote.principle in self.criteria else f"criterion '{vote.principle}'"
+        if vote.principle in self.criteria:
+            return ""
+        return f"criterion '{vote.principle}'" if vote.principle else "criterion '' (they name none)"
 
     def votes_of(self, question: Question) -> list[Vote]:
         """The first vote on each question, of labelers and criteria that are known.
@@ -90,9 +93,14 @@ def _probed(question: Question, before: Vote, after: Vote) -> Probed:
     pair, variant = question.pair, question.variant
     return Probed(
         id=pair.id, prompt_id=pair.prompt_id, dimension=question.dimension, labeler=after.labeler, principle=after.principle,
-        order=after.order, draw=after.draw, change=variant.change, before_p_a=votes.probability(before),
+        order=after.order, draw=after.draw, change=variant.change,
+        length=_longer(variant.pair) - _longer(variant.against or pair), before_p_a=votes.probability(before),
         after_p_a=votes.probability(after), bare_before=_is_bare(before), bare_after=_is_bare(after),
     )  # fmt: skip
+
+
+def _longer(pair: Pair) -> float:
+    return FEATURES["length"].between(pair.response_a, pair.response_b)
 
 
 def _is_bare(vote: Vote) -> bool:

@@ -230,6 +230,7 @@ class Probed:
     order: str = "ab"  # ab | ba: which candidate was shown first
     draw: int = 0  # which of several votes on one question, from 0
     change: float = 0.0  # how much the feature of a minus that of b was changed, in the feature's unit; else how often, toward a
+    length: float = 0.0  # how much the log of the words of a minus that of b was changed along with it
     before_p_a: float | None = None  # probability that a is better, as the pair was; null: abstained
     after_p_a: float | None = None  # the same with the change
     bare_before: bool = False  # a verdict without a probability

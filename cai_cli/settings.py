@@ -107,7 +107,8 @@ class Panelist(Labeler):
 
     escalate: Share | None = None
     """Ask this judge only about the share of pairs that those without `escalate` are least sure of, and let it decide there.
-    A pilot finds how sure that is, and keeps it. null: about every pair."""
+    A pilot finds how sure that is, and keeps it. Where a judge that is biased is sure nevertheless, its errors stay.
+    null: about every pair."""
 
 
 class PromptsSection(Section):

@@ -159,9 +159,10 @@ def test_gold_weighs_one_over_the_probability_and_skips_are_no_gold() -> None:
 def test_a_second_sample_counts_what_it_adds_with_its_own_answers() -> None:
     first = design(1, 0.2, *(replace(ONE, id=f"a{n}") for n in range(4)))
     second = design(2, 0.6, *(replace(ONE, id=f"b{n}") for n in range(8)))
-    found = looked_at([first, second], ["a0", "a1", "a2", "a3", "b0", "b1"])
-    assert found["a0"] == found["b1"] == pytest.approx(0.2 + 0.4 * 0.25)
-    assert looked_at([first], ["a0", "a1", "a2", "a3"])["a2"] == pytest.approx(0.2)
+    answered = [(name, ONE.content) for name in ("a0", "a1", "a2", "a3", "b0", "b1")]
+    found = looked_at([first, second], answered)
+    assert found[answered[0]] == found[answered[-1]] == pytest.approx(0.2 + 0.4 * 0.25)
+    assert looked_at([first], answered[:4])[answered[2]] == pytest.approx(0.2)
 
 
 def test_gold_finds_its_pair_by_what_was_shown() -> None:
@@ -204,7 +205,8 @@ def test_argillas_answers_become_rows_a_person() -> None:
     assert [one["annotator"] for one in argilla.answered(flat)] == ["u1"]
     unknown = {**flat, "label.responses.status": [None, None]}  # of records that were never sent to a server
     assert [one["annotator"] for one in argilla.answered(unknown)] == ["u1", "u2"]
-    assert list(argilla.answered({"id": "p-0-1", "responses": {}})) == [{"id": "p-0-1", "label": ""}]
+    (nobodys,) = argilla.answered({"id": "p-0-1", "responses": {}})
+    assert (nobodys["id"], nobodys["label"]) == ("p-0-1", "")
 
 
 # The command.
@@ -243,7 +245,7 @@ def test_a_sample_is_written_apart_from_why_it_was_drawn(audit: Cai, tmp_path: P
     assert (code, len(rows)) == (0, len(kept["drawn"]))
     assert 8 < len(rows) < 36
     assert "out/audit/sample-0001.jsonl" in out
-    assert f"cai: {len(rows):,} pairs drawn; once they are labelled: cai audit score cai.yaml -i" in err
+    assert f"cai: {len(rows):,} pairs drawn; once labelled: cai audit score cai.yaml -o out -i out/audit/sample-0001.jsonl" in err
     assert [row["id"] for row in rows] == [one["id"] for one in kept["drawn"]]
     assert rows != sorted(rows, key=lambda row: row["id"])
     in_frame = rows_in_stage(tmp_path / "out", "label-pairs")
@@ -359,8 +361,8 @@ def test_every_problem_of_a_file_is_told_with_its_place_and_nothing_is_lost(audi
         file.write("{broken\n")
     code, out, err = audit("score", "-i", "filled.jsonl")
     assert (code, out) == (65, "")
-    assert "error: filled.jsonl:1: label 'first' is none of 1, 2, tie, skip" in err
-    assert "error: filled.jsonl:2: the pair 'nobody' was not drawn by any sample of this output" in err
+    assert f"error: filled.jsonl:1: pair '{rows[0]['id']}': label 'first' is none of 1, 2, tie, skip" in err
+    assert "error: filled.jsonl:2: pair 'nobody': it was not drawn by any sample of this output" in err
     assert f"filled.jsonl:{len(rows) + 1}: ann says another thing of" in err
     assert f"filled.jsonl:{len(rows) + 2}: not_json" in err
     assert "nothing was taken in, and nothing that was there is lost" in err

@@ -277,7 +277,7 @@ def test_good_labels_need_no_advice_and_a_biased_report_is_told() -> None:
     main = {"position": found, "length": {**found, "identified_by": "probe"}, "locale": {"ci": [-1, 1], "identified_by": "probe"},
             "style": {**found, "identified_by": "nothing: confounded with quality"}}  # fmt: skip
     report = {"labelers": {"main": main}}
-    assert advising.identified(report) == (2, 3)
+    assert advising.identified(report) == (["position", "length"], 3)
     (told,) = advising.recommendations(facts(), 0.8, report)
     assert (told["number"], "2 of 3 dimensions" in told["because"]) == (pytest.approx(2 / 3), True)
 
@@ -426,5 +426,5 @@ def test_no_agreement_to_tell_is_said_in_words() -> None:
     from cai_cli.engine.audit_standing import agreed
 
     assert "no pair of them was looked at" in agreed({"agreement": None, "ci": None, "n": 0})
-    assert agreed({"agreement": 0.8, "ci": None, "n": 1}) == "80.0% of the labels, by 1 pairs"
+    assert agreed({"agreement": 0.8, "ci": None, "n": 1}) == "80.0% of the labels, by 1 pair"
     assert math.isclose(weighted.effective_rows(np.array([1.0, 3.0])), 1.6)

@@ -59,6 +59,12 @@ def check(cai: Cai, tmp_path: Path) -> Callable[..., Keys]:
         ("generate: {}\ncritique: {principles: 0}\nrevise: {rounds: 5}", "revise.rounds", "Bai et al. 2022"),
         ("critique: off\nrevise: {}\nlabel_pairs: {principles: 0, pairs: initial_vs_revised}\ndebias: {}\n" + CONSTITUTION,
          "label_pairs.pairs", "80 to 90%"),
+        ("generate: {}\nlabel_pairs: {principles: 0}\ndebias: {}", "debias.probes", "so it stays in the labels"),
+        ("generate: {}\nlabel_pairs: {principles: 0}\ndebias: {}", "debias.probes", "debias: {probes: {length: 50}}, 100 calls"),
+        ("label_pairs: {principles: 0}\ndebias: {length: off, probes: {length: 20}}", "debias.probes", "20 pairs are probed"),
+        ("label_pairs: {principles: 0}\ndebias: {style: [lists, bold, complexity], probes: {bold: 20}}", "debias.style",
+         "are worth to a judge | labels are corrected only by what a probe or gold shows | write probes: {lists"),
+        ("label_pairs: {principles: 0}\ndebias: {style: [complexity]}", "debias.style", "cai audit sample"),
         ("generate: {}\nlabel_pairs: {principles: 0}", "label_pairs.labelers", "the only judge is the model that wrote"),
         ("generate: {}\nlabel_pairs: {principles: 0, labelers: [{name: s, model: {name: claude-opus-5}}]}",
          "label_pairs.labelers", "is of the family of the model that wrote"),
@@ -85,7 +91,10 @@ def test_each_regret_is_told_with_its_key_its_reason_and_what_to_write(
 @pytest.mark.parametrize(
     "text",
     [
-        f"generate: {{}}\nlabel_pairs: {{principles: 0, labelers: [{{name: s}}, {OTHER_JUDGE}]}}\ndebias: {{}}",
+        (
+            f"generate: {{}}\nlabel_pairs: {{principles: 0, labelers: [{{name: s}}, {OTHER_JUDGE}]}}\n"
+            "debias: {probes: {length: 50}}"
+        ),
         "generate: {}\ncritique: {principles: 0}\nrevise: {rounds: 4}",
         "critique: {principles: 1}\n" + CONSTITUTION,
         "generate: {model: {name: claude-haiku-4-5, temperature: 0.7}}",
@@ -95,6 +104,16 @@ def test_each_regret_is_told_with_its_key_its_reason_and_what_to_write(
 )
 def test_what_is_done_well_is_not_warned_of(check: Callable[..., Keys], text: str) -> None:
     assert check(PAID + text + "\n") == {}
+
+
+def test_with_labels_by_people_no_probe_is_missing(check: Callable[..., Keys], tmp_path: Path) -> None:
+    judged = f"label_pairs: {{principles: 0, labelers: [{{name: s}}, {OTHER_JUDGE}]}}\n"
+    text = PAID + "generate: {}\n" + judged + "debias: {style: [lists]}\n"
+    assert check(text).keys() == {"debias.probes", "debias.style"}
+    assert check(text, None, "--set", "prompts.gold=true") == {}
+    (tmp_path / "out" / "audit").mkdir(parents=True)
+    (tmp_path / "out" / "audit" / "labels.jsonl").write_text("")
+    assert check(text) == {}
 
 
 def test_what_a_paid_run_lacks(check: Callable[..., Keys]) -> None:

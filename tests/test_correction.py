@@ -232,6 +232,31 @@ def test_stronger_labelers_stand_in_for_those_before() -> None:
     assert measure([replace(called, votes=(*cheap, mute)), *pairs[1:]], DEFAULTS, 7).labels[0].p_a == pytest.approx(0.6)
 
 
+def named(row: Pair, rng: np.random.Generator, liking: float) -> Pair:
+    """The pair with votes of a judge that likes what is called A."""
+    out = []
+    for at in row.votes:
+        flipped = rng.random() < 0.5
+        toward = liking * (-1 if flipped else 1) * (1 if at.order == "ab" else -1)
+        p = votes.sigmoid(votes.logit(votes.clip(at.p_a or 0.0)) + toward)
+        out.append(replace(at, p_a=p, labels=("B", "A") if flipped else ("A", "B")))
+    return replace(row, votes=tuple(out))
+
+
+def test_a_liking_for_names_is_measured_and_taken_off() -> None:
+    pairs, truths = world(1500, 21, taste=0)
+    rng = np.random.default_rng(22)
+    liked = [named(row, rng, 1.5) for row in pairs]
+    report, left = measure(liked, DEFAULTS, 7), measure(liked, Settings(position=False), 7)
+    found = report.document["labelers"]["main"]["label_token"]
+    assert found["ci"][0] < 1.5 < found["ci"][1]
+    assert (steps(report), steps(left)) == ({"token": True}, {})
+    assert right(truths, report) > right(truths, left) + 0.01
+    assert right(truths, report) == pytest.approx(right(truths, measure(pairs, DEFAULTS, 7)), abs=0.01)
+    assert any("called by the earlier" in line and "; taken off" in line for line in report.document["warnings"])
+    assert not any("varies by item" in line for line in report.document["warnings"])
+
+
 def test_a_pilot_s_bias_is_what_one_order_is_freed_of() -> None:
     pairs, _ = world(100, 20)
     single = [replace(row, votes=row.votes[:1]) for row in pairs]
@@ -239,3 +264,23 @@ def test_a_pilot_s_bias_is_what_one_order_is_freed_of() -> None:
     assert report.shift == {"main": 0.5}
     p_a = single[0].votes[0].p_a
     assert report.labels[0].p_a == pytest.approx(votes.sigmoid(votes.logit(p_a) - 0.5))
+
+
+def test_position_is_measured_on_the_pairs_that_a_pilot_chose_by_chance() -> None:
+    pairs, _ = world(300, 23)
+    rng = np.random.default_rng(24)
+    doubtful = [
+        replace(
+            row,
+            id=f"d{n}",
+            prompt_id=f"d{n}",
+            votes=tuple(vote(rng, 3.0 if order == "ab" else -3.0, order) for order in ("ab", "ba")),
+        )
+        for n, row in enumerate(pairs)
+    ]
+    chosen = frozenset(row.id for row in pairs)
+    fair = measure([*pairs, *doubtful], DEFAULTS, 7, pilot=Pilot(shift={"main": B}, pairs=chosen))
+    assert fair.document["labelers"]["main"]["position"] == measure(pairs, DEFAULTS, 7).document["labelers"]["main"]["position"]
+    assert measure([*pairs, *doubtful], DEFAULTS, 7).document["labelers"]["main"]["position"]["b"] > 2 * B
+    said = measure(pairs, DEFAULTS, 7, pilot=Pilot(pairs=chosen, warnings=("main: its bias varies",)))
+    assert "labeler main: its bias varies" in said.document["warnings"]

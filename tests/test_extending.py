@@ -1,4 +1,4 @@
-"""Another package's provider, stage, export and analysis, from docs/extending.md, installed and run; what providers.md says."""
+"""Another package's provider, stage, export, analysis and probe, from docs/extending.md, at work; what providers.md says."""
 
 from __future__ import annotations
 
@@ -44,7 +44,15 @@ def run(folder: Path, *arguments: object) -> Done:
 
 def test_the_page_holds_a_package_with_one_of_each() -> None:
     files = dict(FILE.findall(PAGE.read_text("utf-8")))
-    assert files.keys() == {"pyproject.toml", "cai_parrot.py", "cai_shorten.py", "cai_alpaca.py", "cai_questions.py", "c.yaml"}
+    assert files.keys() == {
+        "pyproject.toml",
+        "cai_parrot.py",
+        "cai_shorten.py",
+        "cai_alpaca.py",
+        "cai_questions.py",
+        "cai_thanks.py",
+        "c.yaml",
+    }
 
 
 def test_a_config_names_them_like_any_other(folder: Path) -> None:
@@ -81,6 +89,18 @@ def test_an_analysis_of_the_package_is_like_any_other(folder: Path) -> None:
     assert done.code == 0, done.err
     (found,) = json.loads(done.out)["sections"]["questions"]["rows"]
     assert (found["rows"], found["asks"]["value"]) == (2, 0.5)
+
+
+def test_a_probe_of_the_package_is_like_any_other(folder: Path) -> None:
+    write_rows(folder / "prompts.jsonl", [{"prompt": f"How do I mend kite {n}?"} for n in range(8)])
+    held = {"probes": {"thanks": 6}, "min_confidence": 0.5}
+    write_config(folder, critique=None, revise=None, debias=held, prompts={"path": "prompts.jsonl"})
+    done = run(folder, "run", "c.yaml", "--json")
+    assert done.code == 0, done.err
+    assert done.stages["debias"]["requests"] == 6 * 2 * 2  # in both orders, with thanks and without
+    found = json.loads((folder / "out" / "debias" / "latest" / "_bias.json").read_text())
+    assert found["probes"] == {"thanks": 6}
+    assert found["labelers"]["main"]["thanks"]["identified_by"] == "probe"
 
 
 def test_asked_again_nothing_is_bought_again(folder: Path) -> None:

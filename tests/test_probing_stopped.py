@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import time
@@ -81,6 +82,8 @@ def test_killed_while_it_probes_it_ends_with_the_bytes_of_an_uninterrupted_run(
     assert not (folder / "out/debias").exists()
     killed = json.loads(cai(folder, "status", "c.yaml", "--json").out)["runs"][-1]
     assert (killed["state"], list(killed["stages"])) == ("killed", ["generate", "label-pairs", "debias"])
+    assert (killed["what"], killed["prompts"]) == ("probes", 40)
+    assert re.search(r"killed after .*, \d+/40 probes$", cai(folder, "status", "c.yaml").out, re.MULTILINE)
     done = cai(folder, "run", "c.yaml", "--json")
     assert done.code == 0, done.err
     assert done.stages["debias"]["requests"] + done.stages["debias"]["replayed"] == 120
@@ -98,7 +101,7 @@ def test_a_signal_while_it_probes_stops_it_and_the_same_command_goes_on(slow: Se
     stopped = finish(process)
     assert stopped.code == 75
     assert stopped.last.endswith("go on with: cai run c.yaml")
-    assert "/40 rows done" in stopped.last
+    assert "/40 probes done" in stopped.last
     whole = cai(folder, "run", "c.yaml", "--json")
     assert whole.code == 0
     assert published(folder / "out") == published(calm / "out")

@@ -13,6 +13,9 @@ FEW = 50  # labelled pairs below which no agreement is worth acting on
 ANSWERED = 0.5  # response rate below which those who answered may not be like those who did not
 SPLIT = 0.02  # by how much more than with the AI people may disagree with one another before it is told
 SIGNIFICANT = 0.05
+_BY_SWAP = ("position", "label token")
+_CANCEL = "keep asking in both orders (label_pairs.orders), which cancels it"
+_CORRECT = "correct what can be corrected (debias: length, style, probes)"
 GAP = 0.05  # of a bias that people's labels show
 
 
@@ -21,7 +24,12 @@ def recommendations(document: Facts, at_least: float, report: Facts | None) -> l
 
     Takes: the numbers of an audit (`measuring.measured`); the agreement that the config asks for; `_bias.json` of the labels
     """
-    found = [*_of_agreement(document, at_least), *_of_people(document), *_of_biases(document, report), *_of_sampling(document)]
+    found = [
+        *_of_agreement(document, at_least),
+        *_of_people(document, at_least),
+        *_of_biases(document, report),
+        *_of_sampling(document),
+    ]
     return [{"what": what, "because": because, "number": number} for what, because, number in found]
 
 
@@ -47,14 +55,15 @@ def _of_agreement(document: Facts, at_least: float) -> Advice:
         yield what, f"agreement of {_share(raw)} may be below {at_least:.0%}", raw["ci"][0]
 
 
-def _of_people(document: Facts) -> Advice:
-    humans = document["humans"]
+def _of_people(document: Facts, at_least: float) -> Advice:
+    humans, agreed = document["humans"], document["agreement"]["kept"]["raw"]["value"]
     if not humans["n"]:
         what = "let a second person label some of the same pairs: nothing tells how far people agree with one another"
         yield what, "no pair has labels of two people", 0
         return
     among, with_ai = humans["raw"]["value"], humans["ai_with_each"]["value"]
-    if among is not None and with_ai is not None and among < with_ai - SPLIT:
+    blamed = agreed is not None and agreed < at_least
+    if blamed and among is not None and with_ai is not None and among < with_ai - SPLIT:
         what = "sharpen what annotators are told before blaming the AI"
         yield what, f"people agree with one another on {among:.1%} of the pairs, and with the AI on {with_ai:.1%}", among
 
@@ -77,7 +86,8 @@ def _of_biases(document: Facts, report: Facts | None) -> Advice:
             yield what, f"the AI sides with its own text {abs(gap) * 100:.1f} points {less} often than people", gap
     biased, dimensions = identified(report) if report is not None else ([], 0)
     if dimensions and len(biased) / dimensions > BIASED:
-        what = "correct what can be corrected (debias: length, style, probes), or take another labeler"
+        swapped = all(name.startswith(_BY_SWAP) for name in biased)
+        what = (_CANCEL if swapped else _CORRECT) + ", or take another labeler"
         because = f"{len(biased)} of {dimensions} dimensions whose bias can be told are biased, more than {BIASED:.0%}: "
         yield what, because + ", ".join(biased), len(biased) / dimensions
 

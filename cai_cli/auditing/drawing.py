@@ -128,8 +128,11 @@ def drawn(judged: Judged, seed: int) -> Drawn:
 
 
 def content_of(response_a: str, response_b: str) -> str:
-    """A hash of two responses, by which a label is known to be about them and not about later ones of the same id."""
-    return chance.nonce("audit", response_a.strip(), response_b.strip())
+    """A hash of two responses, by which a label is known to be about them and not about later ones of the same id.
+
+    Blanks around them and how lines end are left out of it: spreadsheets change both.
+    """
+    return chance.nonce("audit", *("\n".join(text.strip().splitlines()) for text in (response_a, response_b)))
 
 
 def form(pair: Pair, one: Drawn, probability: float) -> dict[str, Any]:

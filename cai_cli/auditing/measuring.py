@@ -34,7 +34,9 @@ class Labelled:
     ids: tuple[str, ...]
     human: Ints  # +1 a, -1 b, 0 tie
     ai: Ints
-    leaning: Floats  # the mean of what the pair's people say, in [-1, 1]: its expectation is that of one of them, however many said
+    leaning: (
+        Floats  # the mean of what the pair's people say, in [-1, 1]: however many they are, what one of them is expected to say
+    )
     agreed: Floats  # the share of the pair's people who say what the AI says
     weight: Floats  # one over the probability of having been labelled
     row: Ints  # in the frame

@@ -62,6 +62,24 @@ def from_probabilities(change: Floats, before: Floats, after: Floats, prompt: Fl
     return student(c, math.sqrt(float(scores @ scores) * groups / (groups - 1)) / curve, len(d), groups - 1)
 
 
+def without(found: Estimate, change: Floats, along: Floats, other: Estimate, prompt: Floats | Ints) -> Estimate:
+    """An effect from probabilities, freed of another feature that its probes moved along with its own, as a list mark is a word.
+
+    Takes: the effect; (n,) changes of its feature; (n,) those of the other one, in its unit; what that one does to the same judge,
+        from probes of its own; (n,) prompt keys
+    Formula: c - k*c2 with k = sum(change*along) / sum(change^2), as after - before = c*change + c2*along + noise has it for least
+        squares; SE^2 is the sum of both, since the two kinds of probes are asked apart.
+    Assumes: few residuals are held, so that k is that of all rows.
+    Measured (c .4, c2 1.2, 3 to 5 list marks in 60 pairs): .436 and 20 of 24 intervals cover before; see tests for after.
+    Raises: nothing. Where either has no standard error, the effect stays as it is.
+    """
+    if found.value is None or found.se is None or other.value is None or other.se is None or not along.any():
+        return found
+    k = float(change @ along / (change @ change))
+    se = math.hypot(found.se, k * other.se)
+    return student(found.value - k * other.value, se, found.n, groups_of(prompt)[1] - 1)
+
+
 def _held_slope(d: Floats, moved: Floats) -> tuple[float, float]:
     """The slope through the origin, and how far from it a residual may lie."""
     c = float(d @ moved / (d @ d))

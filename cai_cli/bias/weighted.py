@@ -51,13 +51,14 @@ def share(hits: Floats, weight: Floats, prompt: Floats | Ints) -> Estimate:
 
 
 def mean(values: Floats, weight: Floats, prompt: Floats | Ints, within: tuple[float, float]) -> Estimate:
-    """The mean of a population's values with a t interval by prompt, and the p-value of its being 0.
+    """The mean of a population's values with a t interval by prompt, cut at their limits, and the p-value of its being 0.
 
     Takes: (n,) values; weights; prompt keys; between which limits values lie
     Raises: ValueError on shapes that differ. Without rows there is no number, with one prompt no interval.
     """
     found = clustered_mean(*_by_prompt(values, weight, prompt), within)
-    return Estimate(value=found.value, se=found.se, ci=found.ci, n=len(values), p_value=found.p_value, warning=found.warning)
+    ci = None if found.ci is None else (max(within[0], found.ci[0]), min(within[1], found.ci[1]))
+    return Estimate(value=found.value, se=found.se, ci=ci, n=len(values), p_value=found.p_value, warning=found.warning)
 
 
 def difference(left: Estimate, right: Estimate) -> Estimate:

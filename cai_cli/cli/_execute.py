@@ -103,7 +103,8 @@ def _last_line(config: configs.Config, summary: Summary, command: str) -> str:
         spent = isinstance(summary.error, Spent)
         stopped = f"{summary.in_flight} in flight at the stop" + (" (may be billed twice)" if summary.in_flight else "")
         how = f"raise the cap, then go on with: {without_cap(command)}" if spent else f"go on with: {command}"
-        return f"{summary.done:,}/{summary.prompts:,} rows done, {stopped}; {how}"
+        what = "rows" if summary.what == "prompts" else summary.what
+        return f"{summary.done:,}/{summary.prompts:,} {what} done, {stopped}; {how}"
     return f"nothing new: {summary.nothing}; nothing was asked" if summary.nothing else ""
 
 

@@ -127,8 +127,8 @@ label_pairs:
 
 DEBIASED = (
     """
-# The votes are in the file: nobody is asked. Gold labels beside them (`gold`: a, b or tie) tell how right they are, and from 50 on
-# they calibrate the labels and tell a liking for long texts from quality.
+# The votes are in the file: nobody is asked. Gold beside them (`gold`: a, b or tie) tells how right they are, and 50 or more
+# calibrate the labels, and tell a liking for long texts from quality.
 """
     + _DEBIAS
     + _AUDIT

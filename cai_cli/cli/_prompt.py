@@ -31,7 +31,7 @@ def show(config: Config, stage: str, wanted: str | None, as_json: bool, no_pager
 
 
 def _document(question: Question) -> dict[str, Any]:
-    return document(question.request) | {"draws": question.draws}
+    return document(question.request) | {"draws": question.draws, "about": question.request.about}
 
 
 def document(request: Request) -> dict[str, Any]:
@@ -47,7 +47,8 @@ def _print(out: Console, found: Preview) -> None:
     count = len(found.questions)
     for n, question in enumerate(found.questions, 1):
         request = question.request
-        title = [f"{request.row} · {request.stage}", *([f"{n} of {count}"] if count > 1 else [])]
+        probe = [f"probe {request.about['probe']}"] if "probe" in request.about else []
+        title = [f"{request.row} · {request.stage}", *probe, *([f"{n} of {count}"] if count > 1 else [])]
         print_request(out, request, " · ".join(title), len(question.draws))
 
 

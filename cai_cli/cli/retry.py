@@ -126,6 +126,7 @@ def command(
     flags = {"seed": seed, "limits.budget_usd": budget_usd, "limits.concurrency": concurrency, "output": output}
     loaded = load(config, set_, flags=flags)
     wanted = Wanted(reasons=reasons, limit=limit, max_tokens=max_tokens, stage=stage and stage.replace("_", "-"))
+    _refuse_tables(loaded, wanted, typed)
     if dry_run or not reasons:
         raise typer.Exit(_look(loaded, wanted, typed, json))
     raise typer.Exit(_retry(loaded, wanted, typed, if_locked, keep, json, quiet, verbose))
@@ -141,6 +142,26 @@ def _reasons(only: Sequence[str] | None, typed: _Typed) -> list[str]:
     if only is not None and not reasons:
         raise Fix("--only names no reason", f"see which there are: {typed.line('retry')}")
     return reasons
+
+
+def _refuse_tables(config: Config, wanted: Wanted, typed: _Typed) -> None:
+    """Raises: Fix: --stage names a step that sees all rows, and has none that failed by itself"""
+    from cai_cli.engine import plan
+
+    if wanted.stage in plan.table_names():
+        there = ", ".join(name for name in plan.sections_of(config) if name not in plan.table_names())
+        anew = next((text for name, text in _probes(config, typed) if name == wanted.stage), f"retry a stage before it: {there}")
+        raise Fix(f"{wanted.stage} has no row that failed by itself, so none can be asked about again", anew)
+
+
+def _probes(config: Config, typed: _Typed) -> Iterator[tuple[str, str]]:
+    """By step: how to come by other answers to its probes, which no row rests on alone."""
+    from cai_cli.engine import plan
+
+    names = [name for name in plan.sections_of(config) if name in plan.table_names()]
+    for step in (step for name in names for step in plan.steps_of(config, [name]) if step.stage is not None):
+        anew = replace(typed, input=None, set=[*typed.set, f"draw_offset={config.draw_offset + 1}"]).line(step.name)
+        yield step.name, f"raise {step.name}.probes, and only more pairs are asked about; or ask all its probes anew: {anew}"
 
 
 # Doing it.
@@ -243,6 +264,8 @@ def _look(config: Config, wanted: Wanted, typed: _Typed, as_json: bool) -> int:
         _print(documents)
     made = "of the run" if among[0].whole else "of stages made one by one"
     say(f"cai: looked at rows {made}: {', '.join(stages)}")
+    for name, anew in _probes(config, typed):
+        say(f"cai: answers to probes of {name} are no rows, and not asked again here; {anew}")
     for batch in [batch for standing in among for batch in standing.begun][-1:]:
         say(f"cai: a retry that was stopped has begun {len(begun):,} of the rows; it goes on with: {batch.command}")
     if not documents and not begun:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from cai_cli import config as configs
 from cai_cli.config import Config
@@ -15,6 +16,7 @@ from cai_cli.errors import Fix
 from cai_cli.reports.quantities import counted, reasons, unpriced
 from cai_cli.visible import on_one_line
 
+NOTICED = 6  # warnings of a bias report that are shown
 _CAP = "limits.budget_usd="
 
 
@@ -35,6 +37,8 @@ def tell(config: Config, summary: Summary) -> None:
     if summary.report is not None:
         err.print()
         err.print(bias_table(summary.report))
+        err.print()
+        err.print(named(_noticed(summary.report)))
     if summary.diversity is not None:
         err.print()
         err.print(diversity_table(summary.diversity))
@@ -55,6 +59,14 @@ def _retried(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "retried", f"{counted(summary.retried['rows'], 'row')}: {summary.retried['mended']:,} mended{failed}"
     for why, count in summary.retried["lost"].items():
         yield "left", f"{counted(count, 'row')} {why}"
+
+
+def _noticed(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The first warnings of a bias report, the graver ones at the front."""
+    said = report["warnings"]
+    more = [f"and {len(said) - NOTICED} more, in _bias.json"] if len(said) > NOTICED + 1 else said[NOTICED:]
+    lines = [*said[:NOTICED], *more] or ["nothing that would be against these labels"]
+    return [("" if at else "noticed", line) for at, line in enumerate(lines)]
 
 
 def _calls(summary: Summary) -> Iterator[tuple[str, str]]:

@@ -49,7 +49,7 @@ def command(
     from cai_cli.engine.preview import asking_stage
 
     loaded = load(config, flags={"output": output})
-    found = lineage_of(loaded, id, asking_stage(stage) if stage else None)
+    found = lineage_of(loaded, id, asking_stage(stage, loaded) if stage else None)
     if json:
         from cai_cli.cli._answer import print_json
 

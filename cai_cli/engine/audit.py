@@ -290,7 +290,7 @@ def _bias_report(labels: Version) -> dict[str, Any] | None:
 
 
 def _warnings(frame: Frame, found: Mapping[str, Any]) -> Iterator[str]:
-    # Labels that were calibrated on what people said are compared with it all the same: debias lets no gold decide on its own pair.
+    # Labels calibrated on what people said are compared with it all the same: debias lets no gold decide on its own pair.
     if frame.note:
         yield f"audited is {frame.note}"
     if not found["agreement"]["kept"]["n"] and found["agreement"]["all"]["n"]:
@@ -343,6 +343,7 @@ def _two_answers(label: Label, where: str, before: str) -> tuple[str, str]:
 def _all_problems(problems: Sequence[tuple[str, str]]) -> Fix:
     safe = "nothing was taken in, and nothing that was there is lost"
     hint = next((f"{hint}; {safe}" for _, hint in problems if hint), f"mend them and score again: {safe}")
+    problems = list(dict.fromkeys(problems))  # of one text, by each of its people
     shown = [(what, "") for what, _ in problems[:SHOWN]]
     if len(problems) > SHOWN:
         shown.append((f"and {len(problems) - SHOWN:,} more problems", ""))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cai_cli.auditing.advising import FEW, POOR
 from cai_cli.config import Config
 from cai_cli.engine import audit_files as files
 from cai_cli.engine.versions import Version
+from cai_cli.reports.quantities import counted
 
 LABELLED = ("debias", "label-pairs")
 NONE, OUTDATED, BELOW, PASSED = "none", "outdated", "below", "passed"
@@ -37,7 +39,7 @@ def standing_of(config: Config, source: Version) -> dict[str, Any] | None:
 
 
 def warning_of(standing: Mapping[str, Any], config: Config) -> str:
-    """What to say of it before anybody trains on these labels; empty: they passed."""
+    """What to say of it before anybody trains on these labels; empty: they passed, by pairs enough to tell."""
     state, path = standing["state"], config.path
     if state == NONE:
         return f"nobody has audited these labels: cai audit sample {path}, label, then cai audit score {path} -i FILE"
@@ -45,7 +47,15 @@ def warning_of(standing: Mapping[str, Any], config: Config) -> str:
         return f"the audit is of {standing['labels']}, and the labels were made anew since: cai audit score {path}"
     if state == BELOW:
         return f"people agree with {agreed(standing)}, below audit.agreement_at_least, {standing['agreement_at_least']:.0%}"
+    if standing["ci"] is not None and standing["ci"][0] < POOR:
+        more = f"label more: cai audit sample {path} -n {_more(standing)}"
+        return f"people agree with {agreed(standing)}: too few to rule out {POOR:.0%}; {more}"
     return ""
+
+
+def _more(standing: Mapping[str, Any]) -> int:
+    """Pairs to draw, of which not all will be kept ones."""
+    return max(2 * FEW, 2 * int(standing["n"]))
 
 
 def agreed(standing: Mapping[str, Any]) -> str:
@@ -54,4 +64,4 @@ def agreed(standing: Mapping[str, Any]) -> str:
         return "none of the labels that are kept: no pair of them was looked at"
     ci = standing["ci"]
     between = f" ({ci[0]:.1%} to {ci[1]:.1%})" if ci is not None else ""
-    return f"{standing['agreement']:.1%}{between} of the labels, by {standing['n']:,} pairs"
+    return f"{standing['agreement']:.1%}{between} of the labels, by {counted(standing['n'], 'pair')}"

@@ -25,7 +25,7 @@ from cai_cli.engine.disk import naming, private_opener
 from cai_cli.engine.feed import Feed, Unit
 from cai_cli.engine.files import File, find_files, holds_lines, opened
 from cai_cli.engine.formats import LINE_LIMIT, Line, numbered_lines, read_object
-from cai_cli.engine.inputs import mark, pair_builder, reject_line
+from cai_cli.engine.inputs import id_mark, pair_builder, reject_line
 from cai_cli.engine.shards import as_line
 from cai_cli.engine.workers import Workers, count_for
 from cai_cli.errors import Reject
@@ -132,8 +132,8 @@ def read_piece(source: PromptsSection, seed: int, piece: Piece) -> Read | None:
         line, prompt_id, own = found
         lines += line
         ends.append(len(lines))
-        prompts.append(mark(prompt_id))
-        ids.append(mark(own))
+        prompts.append(id_mark(prompt_id))
+        ids.append(id_mark(own))
     return Read(lines=bytes(lines), ends=ends, prompts=b"".join(prompts), ids=b"".join(ids), rejects=rejects)
 
 

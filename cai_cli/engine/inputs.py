@@ -183,7 +183,7 @@ class Gathered(Generic[P]):
             self._apart = _standing_apart(self._read())
         held: dict[str, list[P]] = {}
         for group in group_by_prompt(self._read()):
-            if isinstance(group, Rejected) or not self._apart or mark(group[0].prompt_id) not in self._apart:
+            if isinstance(group, Rejected) or not self._apart or id_mark(group[0].prompt_id) not in self._apart:
                 yield group
             else:
                 held.setdefault(group[0].prompt_id, []).extend(group)
@@ -194,12 +194,12 @@ def _standing_apart(rows: Iterable[OfPrompt | Rejected]) -> set[bytes]:
     seen, apart = set[bytes](), set[bytes]()
     for group in group_by_prompt(rows):
         if not isinstance(group, Rejected):
-            mark = mark(group[0].prompt_id)
+            mark = id_mark(group[0].prompt_id)
             (apart if mark in seen else seen).add(mark)
     return apart
 
 
-def mark(name: str) -> bytes:
+def id_mark(name: str) -> bytes:
     """Eight bytes that tell one id from another."""
     return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
@@ -371,7 +371,7 @@ class _Ids:
         return name
 
     def _take(self, name: str) -> bool:
-        mark = int.from_bytes(mark(name), "big")
+        mark = int.from_bytes(id_mark(name), "big")
         free = mark not in self.taken
         self.taken.add(mark)
         return free

@@ -26,6 +26,7 @@ from cai_cli.engine.versions import REMAKE
 from cai_cli.errors import Exit, Fix, Reject
 from cai_cli.records import Pair, Rejected, from_row, rejected
 from cai_cli.tables import debias
+from cai_cli.tables._pilot import NO_PILOT, Pilot
 
 if TYPE_CHECKING:
     from cai_cli.tables._columns import Columns, Part
@@ -45,6 +46,7 @@ class Table:
     shards: Sequence[Sequence[Path]]  # the files of each
     prompts: int
     gold: Mapping[str, Gold] = field(default_factory=dict)  # by pair id
+    pilot: Pilot = NO_PILOT
 
     @property
     def size(self) -> int:
@@ -54,7 +56,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What came of measuring a shard: how many rows it has, and how many of them, from the first on, are just as cai writes them."""
+    """What came of measuring a shard: its rows, and how many of them, from the first on, are just as cai writes them."""
 
     parts: Sequence[Part]
     rows: int
@@ -133,7 +135,7 @@ def measure_shard(table: Table, shard: int) -> Share:
     parts, rows, written = [], 0, 0
     for group in _groups(table.shards[shard], quick_pairs.written):
         known = [with_gold(_whole(row), table.gold) if row.id in table.gold else row for row in group]
-        parts.append(debias.gathered(known, table.settings, table.prompts))
+        parts.append(debias.gathered(known, table.settings, table.prompts, table.pilot))
         rows += len(group)
         written += 0 if isinstance(group[0], Pair) else len(group)
     return Share(parts=parts or [debias.gathered([], table.settings, table.prompts)], rows=rows, written=written)
@@ -180,11 +182,11 @@ def label_shard(table: Table, staging: Staging, usages: Sequence[Usage], task: T
         left -= len(rows or ())
         return rows
 
-    rows = itertools.count()
+    labels = iter(task.labels)
     for group in _groups(table.shards[task.shard], quick):
         made.came_in += len(group)
         for row in group:
-            _add(made, row, task.labels[next(rows)], table)
+            _add(made, row, next(labels), table)
     first = [({NAME: Made()}, usage) for usage in usages] if task.shard == 0 else []
     staging.write(task.shard, [*first, ({NAME: made}, Usage())], write_soon)
 

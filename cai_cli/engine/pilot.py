@@ -1,10 +1,12 @@
 """The pilot of adaptive labelling: a few pairs that are asked about more than once, before the others are asked about less.
 
 Its prompts are chosen by a hash of their ids, so that it can be asked while pairs are still to be made: 80, or a third of them
-where that is less; below 30 there is none, and every labeler is asked in both orders. Of each prompt one pair is taken, in both
-orders, and every other one once more in one order. At 2,000 pairs this costs .06 calls a label. What it finds is frozen in
-OUTPUT/.cai/pilots and stands beside the labels as `_pilot.json`: as long as its own prompts stay as they are, more input is
-labelled by the same findings.
+where that is less. Of each prompt one pair is taken, in both orders, and every other one, of few pairs some 30, once more in one
+order. At 2,000 pairs this costs .06 calls a label. Where a third is below 30, and in a cascade that is not adaptive, nothing is
+asked that would not be anyway: 80 prompts, or all, tell who gives probabilities and how sure labelers are.
+
+What it finds is frozen in OUTPUT/.cai/pilots and stands beside the labels as `_pilot.json`: as long as its own prompts stay as
+they are, more input is labelled by the same findings.
 """
 
 from __future__ import annotations
@@ -38,10 +40,11 @@ from cai_cli.tables._pilot import NO_PILOT
 from cai_cli.tables._pilot import Pilot as Measured
 
 FILE = "_pilot.json"  # beside the labels
-SCHEMA = 1
+SCHEMA = 2
 PROMPTS = 80
 SHARE = 3  # of the prompts: one in three, where that is less
 NAME = "label-pairs"
+WHAT = "pilot prompts"  # are counted while it is asked
 
 
 # What is frozen.
@@ -51,12 +54,13 @@ def frozen(config: Config, steps: Sequence[Step], feed: Feed) -> list[Step] | No
     """The steps, with what a pilot found. None: they need one that is not there yet
 
     A pilot fits if nothing has changed that its answers hang on: the steps, and its own prompts. One that was asked about fewer
-    prompts than there are now to choose from is too small.
+    prompts than there are now to choose from is too small, as is one that was to tell no biases where there are enough for that.
     """
     step = _labelling(steps)
     if step is None:
         return list(steps)
-    known = [document for document in _stored(config, steps) if len(document["prompts"]) >= _enough(step, feed)]
+    enough, tells = _enough(step, feed), _repeats(step, feed) > 0
+    known = [one for one in _stored(config, steps) if len(one["prompts"]) >= enough and (one["repeats"] > 0 or not tells)]
     mark = _mark(feed)
     fits = next((one for one in known if one["feed"] == mark), None) or _unchanged(known, feed)
     return None if fits is None else _with(steps, fits["found"])
@@ -79,9 +83,7 @@ def known(steps: Sequence[Step], feed: Feed) -> Measured:
     found = of_steps(steps) or next((orjson.loads(path.read_bytes()) for path in beside if path.is_file()), None)
     if found is None:
         return NO_PILOT
-    return Measured(
-        shift=_adaptive.pilot_of(found).shift, pairs=frozenset(found["pairs"]), warnings=tuple(found["warnings"])
-    )
+    return Measured(shift=_adaptive.pilot_of(found).shift, pairs=frozenset(found["pairs"]), warnings=tuple(found["warnings"]))
 
 
 def _labelling(steps: Sequence[Step]) -> Step | None:
@@ -91,15 +93,16 @@ def _labelling(steps: Sequence[Step]) -> Step | None:
 
 
 def _enough(step: Step, feed: Feed) -> int:
-    """How many prompts a pilot takes. A cascade needs to know how sure labelers are, of whatever there is."""
+    """How many prompts a pilot takes."""
+    return min(PROMPTS, feed.prompts // SHARE if _repeats(step, feed) else feed.prompts)
+
+
+def _repeats(step: Step, feed: Feed) -> float:
+    """The share of a pilot's pairs that is asked once more; 0: it tells no biases, only how sure labelers are."""
     wanted = min(PROMPTS, feed.prompts // SHARE)
-    if wanted >= pilot_findings.LEAST:
-        return wanted
-    return min(PROMPTS, feed.prompts) if step.stage.escalated else 0
-
-
-def _tells_biases(step: Step, prompts: int) -> bool:
-    return bool(step.stage.settings.adaptive) and prompts // SHARE >= pilot_findings.LEAST
+    if not step.stage.settings.adaptive or wanted < pilot_findings.LEAST:
+        return 0.0
+    return max(0.5, pilot_findings.REPEATED / wanted)
 
 
 def _with(steps: Sequence[Step], found: Mapping[str, Any]) -> list[Step]:
@@ -163,24 +166,24 @@ class Trial:
     feed: Feed
     program: Program
     models: Mapping[str, Sequence[Model]]
-    tells_biases: bool
+    repeats: float  # the share of pairs that is asked once more; 0: biases are not to be told
 
 
 def trial(steps: Sequence[Step], feed: Feed) -> Trial:
     """The pilot of steps that need one. Reads the input once."""
     step = _labelling(steps)
     assert step is not None
-    tells_biases = _tells_biases(step, feed.prompts)
+    repeats = _repeats(step, feed)
     chosen = heapq.nsmallest(
         _enough(step, feed), feed.units(), key=lambda unit: chance.unit(step.seed, "pilot", _prompt_id(unit))
     )
     units = [Unit(0, unit.rows) for unit in sorted(chosen, key=_prompt_id)]
     before = [one for one in steps if one.name not in plan.table_names()]
     before = before[: [one.name for one in before].index(NAME) + 1]
-    asked = [replace(one, stage=_OnePair(one.stage, tells_biases)) if one is step else one for one in before]
+    asked = [replace(one, stage=_OnePair(one.stage, repeats)) if one is step else one for one in before]
     return Trial(
         feed=Feed(lambda: iter(units), len(units), 1, feed.fingerprint, [], feed.parents), program=plan.program_of(asked),
-        models={one.name: one.models for one in before}, tells_biases=tells_biases,
+        models={one.name: one.models for one in before}, repeats=repeats,
     )  # fmt: skip
 
 
@@ -189,15 +192,15 @@ class _OnePair:
     """The stage as a pilot asks it: of each prompt one pair, drawn by a hash of its id."""
 
     stage: LabelPairs
-    tells_biases: bool
+    repeats: float
 
     def gather(self, rows: Sequence[Any]) -> tuple[list[Pair], Counter[str]]:
         pairs, _ = self.stage.gather(rows)
         return sorted(pairs, key=lambda pair: chance.unit(self.stage.seed, "pilot", pair.id))[:1], Counter()
 
     def __call__(self, pair: Pair) -> Flow[Pair]:
-        ids = frozenset((pair.id,)) if self.tells_biases else frozenset[str]()
-        again = ids if pilot_findings.is_repeated(self.stage.seed, pair.id) else frozenset[str]()
+        ids = frozenset((pair.id,)) if self.repeats else frozenset[str]()
+        again = ids if pilot_findings.is_repeated(self.stage.seed, pair.id, self.repeats) else frozenset[str]()
         cuts = dict.fromkeys(self.stage.escalated, NEVER)
         return replace(self.stage, pilot=Pilot(pairs=ids, repeated=again, cuts=cuts))(pair)
 
@@ -219,22 +222,32 @@ class Answered:
     async def close(self, shard: int, units: int) -> None:
         """Nothing is written before the last pair."""
 
-    @property
-    def pairs(self) -> list[Pair]:
-        return [pair for at in sorted(self._done) for pair in self._done[at][0][NAME].rows]
+    def rows(self, name: str) -> list[Sequence[Any]]:
+        """What a step made, by prompt, in the order of the pilot's."""
+        return [self._done[at][0][name].rows for at in sorted(self._done)]
 
 
-def freeze(config: Config, steps: Sequence[Step], feed: Feed, asked: Trial, pairs: Sequence[Pair]) -> list[Step]:
+def freeze(config: Config, steps: Sequence[Step], feed: Feed, asked: Trial, answered: Answered) -> list[Step]:
     """Write down what a pilot found. Gives: the steps, with it"""
     step = _labelling(steps)
     assert step is not None
-    found = pilot_findings.findings(step.stage, pairs, asked.tells_biases)
-    prompts = {_prompt_id(unit): _digest(unit) for unit in asked.feed.units()}
-    document = {"schema": SCHEMA, "key": (key := _key(steps)), "feed": _mark(feed), "prompts": prompts, "found": found}
+    pairs = [pair for made in answered.rows(NAME) for pair in made]
+    found = pilot_findings.findings(step.stage, pairs, asked.repeats)
+    units = list(asked.feed.units())
+    _write(config, steps, _mark(feed), units, {"repeats": asked.repeats, "found": found})
+    if step.source:
+        # For the stage by itself, which reads what the steps before it made: it would choose other prompts when there are more.
+        read = [Unit(0, tuple(rows)) for rows in answered.rows(step.source) if rows]
+        _write(config, [step], [], read, {"repeats": asked.repeats, "found": found})
+    return _with(steps, found)
+
+
+def _write(config: Config, steps: Sequence[Step], mark: list[str], units: Sequence[Unit], said: Mapping[str, Any]) -> None:
+    prompts, key = {_prompt_id(unit): _digest(unit) for unit in units}, _key(steps)
+    document = {"schema": SCHEMA, "key": key, "feed": mark, "prompts": prompts, **said}
     path = _folder(config) / f"{key[:16]}-{fingerprint(prompts)[:8]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, orjson.dumps(document, option=orjson.OPT_INDENT_2), 0o600)
-    return _with(steps, found)
 
 
 # What is said of it.
@@ -268,8 +281,8 @@ _FIXED = {"verdicts": 6}
 
 
 _UNPILOTED = (
-    "no pilot was asked yet, so both orders are counted; about 1.2 calls a label do where one finds that one order is enough, "
-    "and bare verdicts take 2 to 8"
+    "no pilot was asked yet, so both orders are counted, not the 30 to 40 calls that it repeats; about 1.2 calls a label do "
+    "where it finds that one order is enough, and bare verdicts take 2 to 8"
 )
 
 

@@ -294,7 +294,10 @@ def given_rows(step: Step, path: Path, config: Config, limit: int | None, folder
 
 
 def pairs_feed(path: Path, config: Config, limit: int | None = None, folder: Path | None = None) -> Feed:
-    """Pairs with votes, of a file; `folder`: see `feed_of`. What the config says of prompts (columns, limit, shuffle) is not said of these."""
+    """Pairs with votes, of a file. What the config says of prompts (columns, limit, shuffle) is not said of these.
+
+    `folder`: as `feed_of` takes it
+    """
     source = PromptsSection(path=str(path), gold=config.prompts is not None and config.prompts.gold)
     if folder is not None and limit is None and (feed := given_pairs.survey(source, config, folder)) is not None:
         return feed

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cai_cli.config import Config
-from cai_cli.engine import expand, pilot, plan, versions
+from cai_cli.engine import expand, pilot, plan, probing, versions
 from cai_cli.engine.feed import Feed, Unit, from_version
 from cai_cli.engine.ledger import found_in, key_of, reading
 from cai_cli.engine.plan import Step
@@ -23,10 +23,10 @@ from cai_cli.engine.retries import Retries
 from cai_cli.engine.rows import Program
 from cai_cli.engine.versions import Version
 from cai_cli.errors import Exit, Fix
-from cai_cli.flow import Flow, Outcome, Reply, Request
+from cai_cli.flow import Flow, Outcome, Reply, Request, play
 from cai_cli.providers._world import world_of
 from cai_cli.providers.simulated import reply_to
-from cai_cli.records import Chain
+from cai_cli.records import Chain, Pair
 from cai_cli.reports.quantities import counted
 
 LOOKED_AT = 200  # prompts, where no id says which one
@@ -69,11 +69,13 @@ def preview(config: Config, stage: str, wanted: str | None) -> Preview:
     rest on given replies only are shown, if there are any; else those of the row's first visit to the stage.
     Raises: Fix: no such stage or row, or nothing is asked about it; Fatal: the ledger cannot be read
     """
-    name = asking_stage(stage)
+    name = asking_stage(stage, config)
     (step,) = plan.steps_of(config, [name])
     best: list[_Asked] = []
     failures: list[Fix] = []
     with _given(config) as known:
+        if name in plan.table_names():
+            return _of_probes(config, step, wanted, known)
         for open_place in _places(config, step):
             try:
                 place = open_place()
@@ -89,14 +91,17 @@ def preview(config: Config, stage: str, wanted: str | None) -> Preview:
     return Preview(questions=_distinct(best), rests_on=_stand_ins(best[0].assumed))
 
 
-def asking_stage(stage: str) -> str:
+def asking_stage(stage: str, config: Config) -> str:
     """The name of a stage that asks a model, written with dashes or without. Raises: Fix: there is none of that name"""
     name = stage.replace("_", "-")
     names = [one for one in plan.stage_names() if one not in plan.table_names()]
     if name in names:
         return name
     if name in plan.table_names():
-        raise Fix(f"{name} asks no model of its own", f"these stages do: {', '.join(names)}")
+        if name in plan.sections_of(config) and plan.steps_of(config, [name])[0].stage is not None:
+            return name
+        hint = f"these stages do: {', '.join(names)}; with {name}.probes: {{length: 50}} it asks the labelers again"
+        raise Fix(f"{name} asks no model: there are no {name}.probes", hint)
     close = difflib.get_close_matches(name, names, 1)
     raise Fix(f"there is no stage '{stage}'", f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}")
 
@@ -155,6 +160,42 @@ def _joined(config: Config, step: Step) -> list[str]:
         names.append(before)
         (at,) = plan.steps_of(config, [before])
     return names
+
+
+# Where a table asks labelers again.
+
+
+def _of_probes(config: Config, step: Step, wanted: str | None, known: Known) -> Preview:
+    """What probes ask: of a pair, or the prompt of pairs, by its id all of them, else one. Raises: Fix: nothing is asked about it"""
+    pairs, rests_on = _pairs(config, step, known)
+    every = probing.choose(pairs, step.stage, step.seed).every
+    mine = [one for one in every if wanted in (one.pair.id, one.pair.prompt_id)] if wanted is not None else every[:1]
+    if not mine:
+        ids = sorted({one.pair.id for one in every})
+        hint = f"its probes are about {', '.join(ids[:5])}{' and others' if len(ids) > 5 else ''}" if ids else "see `cai show`"
+        raise Fix(f"{step.name} asks nothing about {'any pair' if wanted is None else repr(wanted)}", hint, Exit.INPUT)
+    asked = [one for question in mine for one in _played(step.stage(question), known)]
+    return Preview(questions=_distinct(asked), rests_on=rests_on)
+
+
+def _pairs(config: Config, step: Step, known: Known) -> tuple[Iterable[Pair], str]:
+    """What a table reads: the newest version of it, else what becomes of the first prompts. Gives: that, and what it rests on"""
+    (name,) = step.reads
+    if (version := versions.latest(config.output_path, name)) is not None:
+        feed = from_version(version, plan.shapes()[name], None)
+        return (pair for unit in feed.units() for pair in unit.rows), f"from the rows of {name} {version.name}"
+    place = _from_the_start(config, plan.steps_of(config, [name])[0])
+    assumed = 0
+
+    def answer(request: Request) -> Outcome:
+        nonlocal assumed
+        outcome = known(request)
+        assumed += outcome is None
+        return outcome or _stand_in(request)
+
+    flows = (place.program(unit.rows) for unit in itertools.islice(place.feed.units(), LOOKED_AT))
+    pairs = [pair for flow in flows for pair in play(flow, answer)[name].rows]
+    return pairs, _stand_ins(assumed) if assumed else ""
 
 
 # What is asked there.

@@ -24,8 +24,10 @@ from cai_cli.records import Pair, Probed, rejected
 from cai_cli.reports.quantities import counted, reasons
 
 FILE = "_probes.jsonl"
+WHAT = "probes"  # are counted while they are asked
 MUTE = 0.02  # of the answers: what is to be told
 _NAMED = 3  # in a warning
+_MORE = "for others raise debias.probes, or ask all anew with --set draw_offset"
 
 Heap = list[tuple[float, int, Question]]  # minus the place that chance gives the pair, its number in the input
 
@@ -122,7 +124,7 @@ def ask(step: Step, feed: Feed, session: Session) -> Answers:
     units = [Unit(0, (question,)) for question in chosen.every]
     sink = _Gathered(step.name)
     asking = Feed(lambda: iter(units), len(units), 1, "")
-    ended = session.drive(asking, program(step), {step.name: step.models}, sink)
+    ended = session.drive(asking, program(step), {step.name: step.models}, sink, WHAT)
     done = sink.in_order()
     rows = in_order([row for made, _ in done for row in made[step.name].rows])
     warnings = [*chosen.warnings, *_missing(sink.progress, step.name)]
@@ -174,7 +176,7 @@ def _missing(progress: Progress, name: str) -> list[str]:
     found = []
     if lost := progress.rejected[name]:
         every = progress.votes + lost.total()
-        found.append(f"probes: {lost.total():,} of {counted(every, 'answer')} are missing: {reasons(lost)}")
+        found.append(f"probes: {lost.total():,} of {counted(every, 'answer')} are missing: {reasons(lost)}; {_MORE}")
     if progress.abstained > MUTE * progress.votes:
         share = progress.abstained / progress.votes
         found.append(f"probes: {share:.1%} of the answers are no verdict: refused, cut off, or not to be read")

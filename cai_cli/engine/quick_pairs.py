@@ -35,14 +35,14 @@ def _twin(shape: Hashable, strict: bool) -> type[msgspec.Struct]:
     needed = _NEEDED.get(shape, ()) if strict else ()
     columns: list[Any] = [
         (one.name, _type(hints[one.name], strict), *(() if one.name in needed or one.default is MISSING else [one.default]))
-        for one in fields(shape)  # type: ignore[arg-type]  # a record
+        for one in fields(shape)
     ]
     return msgspec.defstruct(shape.__name__, columns, kw_only=True, forbid_unknown_fields=True)
 
 
 def _type(hint: Any, strict: bool) -> Any:
     if is_dataclass(hint):
-        return _twin(hint, strict)
+        return _twin(typing.cast("Hashable", hint), strict)
     if typing.get_origin(hint) is tuple:
         return tuple[_type(typing.get_args(hint)[0], strict), ...]  # type: ignore[misc]
     if args := typing.get_args(hint):  # X | None

@@ -22,7 +22,7 @@ from cai_cli.engine.plan import Step, feed_of, nothing_left, pairs_feed, program
 from cai_cli.engine.publish import Publisher, lineages, make_latest
 from cai_cli.engine.retries import Retries
 from cai_cli.engine.runs import RunLog
-from cai_cli.engine.session import Session, Watch, stage_facts
+from cai_cli.engine.session import Ended, Session, Watch, stage_facts
 from cai_cli.engine.shards import Layout, Staging
 from cai_cli.engine.sinks import ShardSink, StreamSink
 from cai_cli.engine.versions import Version, fingerprint
@@ -55,6 +55,7 @@ class Summary:
     dollars: float = 0.0
     prompts: int = 0
     done: int = 0
+    what: str = "prompts"  # these are, where they are others: probes
     in_flight: int = 0
     nothing: str = ""  # why there was nothing to do
     over: str = "a stage's rows"  # what more was rejected of than may be, at exit 3
@@ -106,8 +107,8 @@ def begun(config: Config, options: Options, make: Callable[[RunLog], Run]) -> Su
         shutil.rmtree(log.folder / given_pairs.FOLDER, ignore_errors=True)
     summary = run.summary
     log.update(
-        stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, in_flight=summary.in_flight,
-        **_said(summary.error),
+        stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, what=summary.what,
+        in_flight=summary.in_flight, **_said(summary.error),
     )  # fmt: skip
     log.end("done" if summary.exit in (Exit.OK, Exit.REJECTS) else "stopped", summary.exit)
     return summary
@@ -176,16 +177,17 @@ class Run:
             trial, answered = pilot.trial(self.steps, feed), pilot.Answered()
             if trial.feed.prompts and not self._piloted(trial, answered):
                 return False
-            steps = pilot.freeze(self.config, self.steps, feed, trial, answered.pairs)
+            steps = pilot.freeze(self.config, self.steps, feed, trial, answered)
         self.steps, self.row_wise = steps, [step for step in steps if step.name not in table_names()]
         return True
 
     def _piloted(self, trial: pilot.Trial, answered: pilot.Answered) -> bool:
         program, session = self.retries.program(trial.program), Session(self.config, self.log, self.watch)
-        ended, summary = session.drive(trial.feed, program, trial.models, answered), self.summary
+        ended, summary = session.drive(trial.feed, program, trial.models, answered, pilot.WHAT), self.summary
         summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, ended.snapshot.asker.in_flight
         summary.dollars += ended.snapshot.asker.budget.dollars
         summary.stages |= {name: stage_facts(ended.snapshot, name) | {"version": ""} for name in trial.models}
+        self._note_stop(ended)
         return ended.whole
 
     def probe(self, step: Step, feed: Feed) -> probing.Answers | None:
@@ -198,9 +200,14 @@ class Run:
         summary.exit, summary.error, summary.in_flight = ended.exit, ended.error, snapshot.asker.in_flight
         summary.dollars += snapshot.asker.budget.dollars
         summary.stages[step.name] = stage_facts(snapshot, step.name) | {"version": ""}
-        if not ended.whole:
-            summary.prompts, summary.done = snapshot.prompts, snapshot.progress.prompts
+        self._note_stop(ended)
         return answers if ended.whole else None
+
+    def _note_stop(self, ended: Ended) -> None:
+        """How far it is, where it stopped before its own rows were driven or after."""
+        if not ended.whole:
+            snapshot = ended.snapshot
+            self.summary.prompts, self.summary.done, self.summary.what = snapshot.prompts, snapshot.progress.prompts, snapshot.what
 
     def beside(self, probed: Sequence[Probed], feed: Feed) -> tables.Beside:
         """What a table knows beside the pairs."""

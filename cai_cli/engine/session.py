@@ -35,6 +35,7 @@ class Snapshot:
 
     models: Mapping[str, Sequence[Model]]  # whom each stage asks
     prompts: int
+    what: str = "prompts"  # that are counted, where they are others: probes, prompts of a pilot
     progress: Progress
     asker: Asker
     patience: Patience = field(default_factory=Patience)  # says when the run waits for the disk
@@ -78,18 +79,25 @@ class Session:
         self._paces: dict[tuple[str, tuple[str, ...]], Pace] = {}
         self._log_at = 0.0
 
-    def drive(self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink) -> Ended:
-        """Drive every prompt of the feed; `models` says whom each stage asks. Raises: Fix and bugs, after the drain"""
+    def drive(
+        self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink, what: str = "prompts"
+    ) -> Ended:
+        """Drive every prompt of the feed; `models` says whom each stage asks; `what`: what a display calls them.
+
+        Raises: Fix and bugs, after the drain
+        """
         import uvloop
 
-        return uvloop.run(self._drive(feed, program, models, sink))
+        return uvloop.run(self._drive(feed, program, models, sink, what))
 
-    async def _drive(self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink) -> Ended:
+    async def _drive(
+        self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink, what: str
+    ) -> Ended:
         path, job = self.config.state_path / "ledger.sqlite", str(self.config.output_path.resolve())
         ledger = Ledger(path, self.log.run, job, sink.patience, own(self.config.state_path, self.config.output_path))
         asker = Asker(ledger, Budget(ledger, self.config.limits.budget_usd), self._pace_for, providers.connect, self.clock)
         snapshot = Snapshot(
-            models=models, prompts=feed.prompts, progress=sink.progress, asker=asker, patience=sink.patience,
+            models=models, prompts=feed.prompts, what=what, progress=sink.progress, asker=asker, patience=sink.patience,
             before_usd=sum(ledger.spent()),
         )  # fmt: skip
         self.log.update(unpriced=self.log.facts.get("unpriced", {}) | unpriced(models))  # a run may drive more than once
@@ -147,8 +155,8 @@ def facts(snapshot: Snapshot) -> dict[str, Any]:
     paces = [pace for pace, _ in asked(asker, snapshot.asked)]
     writing = max(0, asker.in_flight - sum(pace.in_flight for pace in paces))
     return {
-        "prompts": snapshot.prompts, "done": progress.prompts, "in_flight": asker.in_flight, "dollars": budget.dollars,
-        "trouble": dict(asker.trouble), "stages": {stage: stage_facts(snapshot, stage) for stage in snapshot.stages},
+        "prompts": snapshot.prompts, "done": progress.prompts, "what": snapshot.what, "in_flight": asker.in_flight,
+        "dollars": budget.dollars, "trouble": dict(asker.trouble), "stages": {stage: stage_facts(snapshot, stage) for stage in snapshot.stages},
         "budget_usd": budget.cap_usd, "budget_gone_usd": snapshot.before_usd + budget.dollars, "per_s": snapshot.speed.per_s,
         "dollars_in_all": _in_all(snapshot), "writing": writing,
         "slots": sum(int(pace.slots) for pace in paces) if paces else None, "servers": servers(asker, snapshot.asked),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import re
 import shutil
 from collections import Counter
@@ -173,8 +174,8 @@ class Staging:
         put(self._marker(shard), orjson.dumps(tallies))
 
     def _write_stage(self, stage: str, shard: int, units: Sequence[tuple[Made, Usage]], put: Put) -> Tally:
-        tally, lines = Tally(), {split: bytearray() for split in self.layout.splits}
-        rejects, counts = bytearray(), Counter[str]()
+        tally, rejects = Tally(), bytearray()
+        lines: dict[str, list[bytes]] = {split: [] for split in self.layout.splits}
         for made, usage in units:
             tally.came_in += made.came_in
             tally.filtered.update(made.filtered)
@@ -182,18 +183,15 @@ class Staging:
             tally.tokens_in += usage.tokens_in[stage]
             tally.tokens_out += usage.tokens_out[stage]
             for row in made.rows:
-                split = self.layout.split(row.prompt_id)
-                lines[split] += as_line(row)
-                counts[split] += 1
-                for mark in marks(row):
-                    tally.marks[mark] += 1
+                lines[self.layout.split(row.prompt_id)].append(as_line(row))
+            tally.marks.update(itertools.chain.from_iterable(map(marks, made.rows)))
             for reject in made.rejects:
                 rejects += as_line(reject)
                 tally.rejected[reject.reason] += 1
-        tally.rows = counts.total()
+        tally.rows = sum(map(len, lines.values()))
         tally.models = Used.of(*(usage.models[stage].rows() for _, usage in units)).rows()
-        filled = [split for split in lines if counts[split]]
-        tally.files = [self._write_file(stage, shard, split, bytes(lines[split]), counts[split], put) for split in filled]
+        filled = [(split, some) for split, some in lines.items() if some]
+        tally.files = [self._write_file(stage, shard, split, b"".join(some), len(some), put) for split, some in filled]
         put(self._reject_file(stage, shard), bytes(rejects))
         return tally
 

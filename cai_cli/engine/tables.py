@@ -42,24 +42,24 @@ def debiased(step: Step, feed: Feed, beside: Beside) -> Debiased:
     Gives: `_bias.json`, and what each prompt's pairs became, by shard
     """
     settings = cast("debias.Settings", step.settings)
-    table = _table(feed, settings, beside.gold)
+    table = _table(feed, settings, beside)
     if table is None:
         pairs = (pair for unit in _audited(feed, beside.gold) for pair in unit.rows)
         report = _measured(pairs, step, beside)
     else:
         with Workers(count_for(table.size)) as processes:
             report = _measured(pairs_table.measured(table, processes).columns, step, beside)
-    rows = itertools.count()
+    labels = iter(report.labels)
     made = ((unit.shard, _corrected(unit, rows, report.labels, settings)) for unit in _audited(feed, beside.gold))
     return dict(report.document), made
 
 
-def _table(feed: Feed, settings: debias.Settings, gold: Mapping[str, Gold]) -> pairs_table.Table | None:
+def _table(feed: Feed, settings: debias.Settings, beside: Beside) -> pairs_table.Table | None:
     """The feed as shards that can be shared out; None: it has to be read row by row."""
     if feed.files is None:
         return None
     shards = [feed.files(shard) for shard in range(feed.shards)]
-    return pairs_table.Table(settings=settings, shards=shards, prompts=feed.prompts, gold=gold)
+    return pairs_table.Table(settings=settings, shards=shards, prompts=feed.prompts, gold=beside.gold, pilot=beside.pilot)
 
 
 def _measured(pairs: Iterable[Pair] | Columns, step: Step, beside: Beside) -> debias.Report:
@@ -75,7 +75,7 @@ def stage_debiased(
     Takes: `usages`: of replies that are no row's own; how many processes are to share it; None: as many as it pays for
     Gives: `_bias.json`   Raises: as `pairs_table` does
     """
-    table = _table(feed, cast("debias.Settings", step.settings), beside.gold)
+    table = _table(feed, cast("debias.Settings", step.settings), beside)
     if table is None:
         report, made = debiased(step, feed, beside)
         stage_table(staging, step.name, made, usages)

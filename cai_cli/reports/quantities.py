@@ -54,12 +54,12 @@ def size(number: float) -> str:
     return f"{number:.3g} TB"
 
 
-def rate(per_s: float) -> str:
-    """Prompts by the second, or by the minute or hour where that is less than one."""
+def rate(per_s: float, what: str = "prompts") -> str:
+    """Prompts, or `what` else is counted, by the second, or by the minute or hour where that is less than one."""
     for unit, seconds in (("s", 1), ("min", 60)):
         if per_s * seconds >= 1:
-            return f"{per_s * seconds:.3g} prompts/{unit}"
-    return f"{per_s * 3600:.2g} prompts/h"
+            return f"{per_s * seconds:.3g} {what}/{unit}"
+    return f"{per_s * 3600:.2g} {what}/h"
 
 
 def reasons(counts: Mapping[str, int]) -> str:

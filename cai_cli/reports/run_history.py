@@ -100,7 +100,7 @@ def _state(run: Run) -> str:
     took = f"after {say.duration((run['ended'] or run['updated']) - run['started'])}"
     ended = {"done": "whole", "killed": "killed", "failed": "failed", "stopped": "stopped"}[run["state"]]
     code = f", exit {run['exit']}" if run.get("exit") else ""
-    prompts = f", {run['done']:,}/{run['prompts']:,} prompts" if "prompts" in run else ""
+    prompts = f", {run['done']:,}/{run['prompts']:,} {run.get('what', 'prompts')}" if "prompts" in run else ""
     return f"{_when(run['started'])} {ended} {took}{prompts}{code}"
 
 

@@ -31,7 +31,8 @@ class Standing:
     prompts: int
     done: int
     elapsed_s: float
-    per_s: float | None = None  # prompts, lately; None: too early to tell
+    what: str = "prompts"  # that are counted, where they are others: probes, prompts of a pilot
+    per_s: float | None = None  # of them, lately; None: too early to tell
     in_flight: int = 0
     writing: int = 0  # replies that came and are not on disk yet
     slots: int | None = None  # requests that may be in flight; None: nobody knows
@@ -70,8 +71,8 @@ def standing_of(run: Mapping[str, Any], unpriced: Container[str], elapsed_s: flo
     """From what the engine tells of a run, now or in its log; a log of an older version tells less."""
     writing = run.get("writing", 0)
     return Standing(
-        stages=run["stages"], prompts=run["prompts"], done=run["done"], elapsed_s=elapsed_s, per_s=run.get("per_s"),
-        in_flight=run["in_flight"] - writing, writing=writing, slots=run.get("slots"), retried=run["trouble"],
+        stages=run["stages"], prompts=run["prompts"], done=run["done"], what=run.get("what", "prompts"), elapsed_s=elapsed_s,
+        per_s=run.get("per_s"), in_flight=run["in_flight"] - writing, writing=writing, slots=run.get("slots"), retried=run["trouble"],
         held=run.get("held", ""), unpriced=unpriced, stopping=run.get("stopping", False), budget_usd=run.get("budget_usd"),
         gone_usd=run.get("budget_gone_usd", 0.0), in_all_usd=run.get("dollars_in_all"), servers=run.get("servers", ()),
         oldest=run.get("oldest"),
@@ -87,7 +88,7 @@ def _facts(standing: Standing, with_left: bool) -> list[str]:
     left = f"{say.duration(standing.left_s)} left" if with_left and standing.left_s is not None and not standing.stopping else ""
     flying = f"{standing.in_flight} in flight" + (f" of {standing.slots} slots" if standing.slots is not None else "")
     parts = [
-        say.rate(standing.per_s) if standing.per_s else "",
+        say.rate(standing.per_s, standing.what) if standing.per_s else "",
         left,
         flying,
         f"{standing.writing} being written" if standing.writing > MANY else "",
@@ -241,7 +242,7 @@ def _bar(standing: Standing, with_facts: bool) -> RenderableType:
 
 def _how_far(standing: Standing) -> str:
     share = standing.done / standing.prompts if standing.prompts else 1.0
-    return f"{standing.done:,}/{standing.prompts:,} prompts {share:4.0%}"
+    return f"{standing.done:,}/{standing.prompts:,} {on_one_line(standing.what)} {share:4.0%}"
 
 
 def _worries(standing: Standing) -> Iterator[str]:
@@ -271,8 +272,8 @@ def line(standing: Standing) -> str:
     from tqdm import tqdm
 
     meter = tqdm.format_meter(
-        standing.done, standing.prompts, standing.elapsed_s, rate=standing.per_s, unit=" prompts",
-        bar_format="{percentage:3.0f}% {n:,}/{total:,} prompts [{elapsed}<{remaining}]",
+        standing.done, standing.prompts, standing.elapsed_s, rate=standing.per_s, unit=f" {standing.what}",
+        bar_format=f"{{percentage:3.0f}}% {{n:,}}/{{total:,}} {standing.what} [{{elapsed}}<{{remaining}}]",
     )  # fmt: skip
     rows = ", ".join(f"{name} {one['rows']:,}" for name, one in standing.stages.items())
     rejected = sum(sum(one["rejected"].values()) for one in standing.stages.values())

@@ -22,7 +22,7 @@ from cai_cli.records import Critique as Finding
 from cai_cli.scoring import Scorer, scorer_of
 from cai_cli.settings import ModelSection, Section, Share, Text
 
-VERSION = 2
+VERSION = 3
 SHAPE = Chain
 READS = ("generate",)
 AGAIN = "revise"  # further rounds read what it wrote

@@ -202,7 +202,7 @@ class LabelPairs:
 
         if pair.id in self.pilot.pairs:
             return _adaptive.piloted(ask, first, pair.id in self.pilot.repeated)
-        return _adaptive.opinion(ask, first, self.pilot.plans.get(judge.name, Plan()))
+        return _adaptive.opinion(ask, first, self.pilot.plans.get(judge.name, Plan()), _adaptive.longer(pair))
 
     def first_order(self, pair: Pair, labeler: str) -> Order:
         """The order in which a labeler is asked, if it is asked in one."""

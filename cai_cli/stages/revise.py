@@ -19,7 +19,7 @@ from cai_cli.prompts import Template
 from cai_cli.records import Chain, Critique, Pair, Round, Sample, Turn
 from cai_cli.settings import Count, Labeler, ModelSection, Section, Share, Text
 
-VERSION = 2
+VERSION = 3
 SHAPE = Chain
 READS = ("critique",)
 

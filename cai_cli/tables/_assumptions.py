@@ -12,7 +12,7 @@ from cai_cli.bias.dependence import correlated
 from cai_cli.bias.estimate import Bools, Estimate, Floats, Ints
 from cai_cli.tables._columns import Columns
 from cai_cli.tables._evidence import Evidence
-from cai_cli.tables._measure import Matched, Position
+from cai_cli.tables._measure import Position
 
 LEVEL = 0.01  # of each test: there are a dozen a labeler
 FEW = 30  # pairs, below which nothing is said
@@ -43,7 +43,7 @@ class Swaps:
 def broken(columns: Columns, free: Evidence, k: int, position: Position) -> Iterator[str]:
     """What does not hold of labeler k. Takes: its logits free of position; what was measured of its positions"""
     token = (position.token and position.token.token.value) or 0.0
-    matched = Matched.of(columns, k)
+    matched = position.matched
     first = columns.draw[matched.ab] == 0
     ab, ba = matched.ab[first], matched.ba[first]
     swaps = Swaps(

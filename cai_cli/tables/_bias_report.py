@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,12 @@ from cai_cli.bias.panel import error_correlation
 from cai_cli.records import Pair, Probed
 from cai_cli.tables import _assumptions, _bias_words, _correction, _dimensions, _probes
 from cai_cli.tables._columns import Columns, gather
-from cai_cli.tables._pilot import NO_PILOT, Pilot
 from cai_cli.tables._correction import Correction
 from cai_cli.tables._dimensions import Dimension
-from cai_cli.tables._evidence import Evidence, weigh
+from cai_cli.tables._evidence import Evidence, Removed, weigh
 from cai_cli.tables._labels import Labels, labels
 from cai_cli.tables._measure import Labeler, Position, opinions_of, position_of, seed_of, with_gold
+from cai_cli.tables._pilot import NO_PILOT, Pilot
 from cai_cli.votes import VOTE_LOGIT
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Found:
 
 def measured(pairs: Iterable[Pair] | Columns, settings: Settings, seed: int, known: Known) -> dict[str, Any]:
     """The fields of `debias.Report`."""
-    columns = pairs if isinstance(pairs, Columns) else gather(pairs, settings.style)
+    columns = pairs if isinstance(pairs, Columns) else gather(pairs, settings.style, known.pilot.pairs)
     found = found_in(columns, settings, seed, known)
     document = _document(found, settings, known, seed)
     soft = frozenset(labeler.name for labeler in found.labelers if labeler.soft)
@@ -61,14 +61,16 @@ def measured(pairs: Iterable[Pair] | Columns, settings: Settings, seed: int, kno
 
 def found_in(columns: Columns, settings: Settings, seed: int, known: Known) -> Found:
     """Measure, correct, label."""
-    names, none = columns.labelers, np.zeros(len(columns.labelers))
-    plain = weigh(columns, columns.said, none)
-    positions = [position_of(columns, plain, k, seed) for k in range(len(names))]
+    names, nothing = columns.labelers, Removed.nothing(len(columns.labelers))
+    plain = weigh(columns, columns.said, nothing)
+    positions = [position_of(columns, plain, k, known.pilot, seed) for k in range(len(names))]
     shift = _shift(names, positions, known) if settings.position else {}
-    shifts = np.array([shift.get(name, 0.0) for name in names])
-    free = weigh(columns, columns.said, shifts)
+    removed = Removed(
+        position=np.array([shift.get(name, 0.0) for name in names]), token=np.array([_token(one, settings) for one in positions])
+    )
+    free = weigh(columns, columns.said, removed)
     dimensions = _all_dimensions(columns, free, settings, known)
-    evidence, correction = _correction.corrected(columns, shifts, dimensions, settings)
+    evidence, correction = _correction.corrected(columns, removed, dimensions, settings)
     made = [_labeler(columns, plain, free, k, positions[k], dimensions[k], seed) for k in range(len(names))]
     return Found(
         columns=columns, labelers=sorted(made, key=lambda labeler: labeler.name), shift=shift, evidence=evidence, free=free,
@@ -86,6 +88,12 @@ def _shift(names: Sequence[str], positions: Sequence[Position], known: Known) ->
     }
     frozen = {name: b for name, b in known.pilot.shift.items() if name in names and b}
     return dict(sorted((measured | frozen).items()))
+
+
+def _token(position: Position, settings: Settings) -> float:
+    """The liking for the earlier of two names, to subtract: as with position, where its interval excludes 0."""
+    found = position.token.token if position.token is not None and settings.position else None
+    return plain_number(found.value) if found is not None and found.significant and found.value is not None else 0.0
 
 
 def _all_dimensions(columns: Columns, free: Evidence, settings: Settings, known: Known) -> list[list[Dimension]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cai_cli import probes
 from cai_cli.tables._correction import Step
-from cai_cli.tables._dimensions import ENOUGH_GOLD, PER_SD, SELF, Dimension
+from cai_cli.tables._dimensions import ENOUGH_GOLD, PER_ONE, PER_SD, SELF, Dimension
 from cai_cli.tables._measure import Labeler
 
 FEW = 30  # pairs below which no estimate is worth acting on
@@ -41,9 +41,11 @@ class Facts:
 
 
 def warnings(facts: Facts) -> list[str]:
-    of_labelers = (line for labeler in facts.labelers for line in _of_labeler(labeler, facts))
+    """What is to be known of these labels, the graver first: what speaks against them, then which biases there are."""
+    against = (line for labeler in facts.labelers for line in _against(labeler, facts))
+    biases = (line for labeler in facts.labelers for line in _biases_of(labeler, facts))
     asked = (f"labeler {line}" for line in facts.pilot_said)
-    return [*_of_data(facts), *of_labelers, *asked, *_of_panel(facts), *_of_steps(facts), *_of_probes(facts)]
+    return [*_of_data(facts), *against, *asked, *_of_panel(facts), *_of_steps(facts), *_of_probes(facts), *biases]
 
 
 def _of_panel(facts: Facts) -> Iterator[str]:
@@ -86,10 +88,17 @@ def _of_data(facts: Facts) -> Iterator[str]:
         yield f"against gold the labels are {verb} chance ({accuracy})"
 
 
-def _of_labeler(labeler: Labeler, facts: Facts) -> Iterator[str]:
-    yield from _of_orders(labeler, facts)
-    yield from _of_gold(labeler)
+def _biases_of(labeler: Labeler, facts: Facts) -> Iterator[str]:
+    yield from _of_position(labeler, facts)
+    yield from _of_token(labeler, facts)
+    yield from _of_dimensions(labeler, facts)
+
+
+def _against(labeler: Labeler, facts: Facts) -> Iterator[str]:
     swaps, who = labeler.position.swapped, f"labeler '{labeler.name}'"
+    yield from (f"{who}: {line}" for line in labeler.broken)
+    yield from _of_gold(labeler)
+    yield from _of_orders(labeler)
     if count := facts.softened.get(labeler.name):
         yield f"{who}: {count} votes are nearer to .5 than the judge was (a clamp): its biases are larger than they look here"
     low = swaps.consistency.value
@@ -100,23 +109,23 @@ def _of_labeler(labeler: Labeler, facts: Facts) -> Iterator[str]:
         yield f"{who}: its agreement with itself over the orders is no more than chance: it may know nothing about these pairs"
     if (share := _abstained(labeler)) > ABSTAINED:
         yield f"{who}: {share:.1%} of {labeler.votes} votes are abstentions (more than {ABSTAINED:.0%})"
-    yield from (f"{who}: {line}" for line in labeler.broken)
-    yield from _of_token(labeler)
-    yield from _of_dimensions(labeler, facts)
 
 
-def _of_token(labeler: Labeler) -> Iterator[str]:
-    token = labeler.position.token
+def _of_token(labeler: Labeler, facts: Facts) -> Iterator[str]:
+    token, made = labeler.position.token, any(step.kept and step.name == "token" for step in facts.steps)
     if token is not None and token.token.significant and token.token.value is not None:
         which = "earlier" if token.token.value > 0 else "later"
         yield (
             f"labeler '{labeler.name}': prefers what is called by the {which} of two labels (A before B), in whatever slot: "
-            f"{_with_ci(token.token)} log-odds; labels are drawn by chance, so over many pairs this is noise and no bias"
+            f"{_with_ci(token.token)} log-odds; by swaps; {'taken off' if made else 'not taken off'}"
         )
 
 
 def _of_dimensions(labeler: Labeler, facts: Facts) -> Iterator[str]:
     """What moves it: one line for each bias that is identified, one for all that may be quality."""
+    for one in labeler.dimensions:
+        if one.mute:
+            yield f"labeler '{labeler.name}': its probes of {one.name} tell nothing: {one.mute}"
     there = [one for one in labeler.dimensions if one.significant and one.effect.value]
     for one in there:
         if one.identified:
@@ -133,12 +142,14 @@ def _identified(one: Dimension, facts: Facts) -> str:
     if one.name == SELF:
         more = "more" if (one.effect.value or 0) > 0 else "less"
         return f"it is {more} often right where the better answer is its own ({_with_ci(one.effect)}), by gold"
-    per = "log-odds per sd" if one.unit == PER_SD else "log-odds"
+    per = one.unit if one.unit in (PER_SD, PER_ONE) else "log-odds"
     return f"{one.name} moves it by {_with_ci(one.effect)} {per}, by {one.identified_by}; {_what_became(one, facts)}"
 
 
 def _what_became(one: Dimension, facts: Facts) -> str:
     taken = {"probe": ("probes",), "gold": ("panel", "calibration")}[one.identified_by]
+    if one.unit == PER_ONE:
+        return "no two answers differ in it, so there is nothing to correct"
     if one.name not in facts.correctable:
         style = one.unit == PER_SD and one.name != "refusal"
         return f"not corrected (debias.style: [{one.name}])" if style and one.name != "length" else "not corrected"
@@ -163,7 +174,7 @@ def _of_gold(labeler: Labeler) -> Iterator[str]:
         yield f"labeler '{labeler.name}': against {labeler.gold.n} gold labels it is {verdict} ({kappa})"
 
 
-def _of_orders(labeler: Labeler, facts: Facts) -> Iterator[str]:
+def _of_orders(labeler: Labeler) -> Iterator[str]:
     who, position = f"labeler '{labeler.name}'", labeler.position.bias
     if not labeler.both_orders and labeler.one_order:
         yield f"{who}: only one order was asked, so its position bias can be neither measured nor removed"
@@ -171,6 +182,10 @@ def _of_orders(labeler: Labeler, facts: Facts) -> Iterator[str]:
         yield f"{who}: only {labeler.both_orders} pairs were answered in both orders"
     if labeler.both_orders and position.warning:
         yield f"{who}: {position.warning}"
+
+
+def _of_position(labeler: Labeler, facts: Facts) -> Iterator[str]:
+    who, position = f"labeler '{labeler.name}'", labeler.position.bias
     if position.significant and position.value is not None:
         slot, ci = "first" if position.value > 0 else "second", position.ci
         b = f"b = {position.value:+.3f} ({f'95% {ci[0]:+.3f} to {ci[1]:+.3f}' if ci else 'the same in every pair'})"

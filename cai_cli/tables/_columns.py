@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import compress, islice
 from typing import Any
@@ -37,6 +37,7 @@ class Part:
     weight: Floats  # of its gold
     harmful: Bools  # kind: harmful
     alike: Bools  # the two texts are the same
+    chosen: Bools  # by a pilot, by chance; without one all are
     features: Floats  # (pairs, everywhere) a minus b
     # One entry a vote
     pair: Ints
@@ -53,10 +54,11 @@ class Part:
     sampled_features: Floats  # (sample, the other features)
 
 
-def part_of(pairs: Sequence[Pair], everywhere: Sequence[str], within: float = 1.0) -> Part:
+def part_of(pairs: Sequence[Pair], everywhere: Sequence[str], within: float = 1.0, chosen: Collection[str] = frozenset()) -> Part:
     """The numbers of some pairs.
 
-    Takes: features that are taken of every pair, the others of those whose prompt's key is below `within`
+    Takes: features that are taken of every pair, the others of those whose prompt's key is below `within`; the ids of a pilot's
+    pairs
     """
     keys = [chance.unit(pair.prompt_id) for pair in pairs]
     sample = [row for row, key in enumerate(keys) if key < within]
@@ -64,7 +66,8 @@ def part_of(pairs: Sequence[Pair], everywhere: Sequence[str], within: float = 1.
     return Part(
         prompt=_real(keys), gold=_small([_GOLD.get(pair.gold, NO_GOLD) for pair in pairs]),
         weight=_real([pair.gold_weight or 1.0 for pair in pairs]), harmful=_yes([pair.kind == "harmful" for pair in pairs]),
-        alike=_yes([pair.response_a == pair.response_b for pair in pairs]), features=_differences(pairs, everywhere),
+        alike=_yes([pair.response_a == pair.response_b for pair in pairs]),
+        chosen=_yes([not chosen or pair.id in chosen for pair in pairs]), features=_differences(pairs, everywhere),
         sample=_whole(sample), sampled_features=_differences([pairs[row] for row in sample], others), **_votes(pairs),
     )  # fmt: skip
 
@@ -223,7 +226,9 @@ class Gathering:
         inside = joined["prompt"][joined["sample"]] < self.within
         joined |= {name: joined[name][inside] for name in ("sample", "sampled_features")}
         joined["prompt"] = folded(joined["prompt"])
-        return Columns(labelers=labelers, softened=softened, everywhere=self.everywhere, sampled=_others(self.everywhere), **joined)
+        return Columns(
+            labelers=labelers, softened=softened, everywhere=self.everywhere, sampled=_others(self.everywhere), **joined
+        )
 
 
 _TOLD = {"labelers", "softened"}  # what is no column
@@ -247,6 +252,7 @@ class Columns:
     weight: Floats
     harmful: Bools
     alike: Bools
+    chosen: Bools
     features: Floats  # (pairs, everywhere)
     pair: Ints
     labeler: Ints
@@ -307,14 +313,14 @@ def within_of(prompts: int) -> float:
     return within
 
 
-def gather(pairs: Iterable[Pair], styles: Sequence[str] = ()) -> Columns:
+def gather(pairs: Iterable[Pair], styles: Sequence[str] = (), chosen: Collection[str] = frozenset()) -> Columns:
     """Read the pairs once; each text is dropped as soon as its features are known.
 
-    Takes: `styles`, features beside length that labels are corrected for
+    Takes: `styles`, features beside length that labels are corrected for; the ids of a pilot's pairs
     """
     found = Gathering(everywhere=everywhere_of(styles))
     for batch in _batches(iter(pairs)):
-        found.add(part_of(batch, found.everywhere, found.within))
+        found.add(part_of(batch, found.everywhere, found.within, chosen))
     return found.columns()
 
 

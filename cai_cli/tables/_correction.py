@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,19 +14,17 @@ from cai_cli.bias.estimate import Bools, Floats
 from cai_cli.features import FEATURES
 from cai_cli.tables._columns import Columns
 from cai_cli.tables._dimensions import ENOUGH_GOLD, Dimension
-from cai_cli.tables._evidence import Evidence, weigh
+from cai_cli.tables._evidence import Evidence, Removed, weigh
 
 if TYPE_CHECKING:
     from cai_cli.tables.debias import Settings
-
-STEPS = ("position", "probes", "panel", "calibration")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One correction: whether it was made, and what gold says of it."""
 
-    name: str  # position | probes | panel | calibration
+    name: str  # position | token | probes | panel | calibration
     what: str  # in words
     kept: bool
     why: str = ""  # it was not made, or cannot be tried
@@ -66,55 +64,48 @@ class Correction:
 
 
 def corrected(
-    columns: Columns, shift: Floats, dimensions: Sequence[Sequence[Dimension]], settings: Settings
+    columns: Columns, known: Removed, dimensions: Sequence[Sequence[Dimension]], settings: Settings
 ) -> tuple[Evidence, Correction]:
     """One label a pair.
 
-    Takes: position bias by labeler, to be removed where one order was asked; what was measured of each labeler
+    Takes: the biases toward slots and names that are known; what was measured of each labeler
     Gives: what the votes say before anything but their order is corrected, and the labels
     """
-    use = columns.label_votes()
-    plain = weigh(columns, use, np.zeros_like(shift))
+    use, removed = columns.label_votes(), Removed.nothing(len(columns.labelers))
+    plain = weigh(columns, use, removed)
     mean = aggregate.mean_of_known(plain.logits, 1)
     found = Correction(logit=mean, gold=columns.judged & np.isfinite(mean))
-    logits = _position(found, columns, use, shift, plain)
-    logits = _probes(found, columns, use, shift, dimensions, settings, logits)
+    logits = plain.logits
+    for name, what, more in _identified(columns, plain, known, dimensions, settings):
+        tried = replace(removed, **more)
+        freed = weigh(columns, use, tried).logits
+        if found.offer(name, what, aggregate.mean_of_known(freed, 1), columns):
+            removed, logits = tried, freed
     _gold(found, columns, plain, logits, settings)
     return plain, found
 
 
-def _position(found: Correction, columns: Columns, use: Bools, shift: Floats, plain: Evidence) -> Floats:
-    """The labelers' logits (pairs, labelers), those of one order freed of the order's bias."""
-    single = int(plain.one[:, shift != 0].any(axis=1).sum())
-    if not single:
-        return plain.logits
-    shifted = weigh(columns, use, shift).logits
-    what = f"position of {single:,} pairs seen in one order"
-    return shifted if found.offer("position", what, aggregate.mean_of_known(shifted, 1), columns) else plain.logits
+def _identified(
+    columns: Columns, plain: Evidence, known: Removed, dimensions: Sequence[Sequence[Dimension]], settings: Settings
+) -> Iterator[tuple[str, str, dict[str, Floats]]]:
+    """What swaps and probes identify: the step, in words, and what is to be taken off."""
+    if single := int(plain.one[:, known.position != 0].any(axis=1).sum()):
+        yield "position", f"position of {single:,} pairs seen in one order", {"position": known.position}
+    if known.token.any():
+        yield "token", "names of labels by swaps", {"token": known.token}
+    offset, taken = np.zeros(plain.logits.shape), dict[str, None]()
+    for k, of_labeler in enumerate(dimensions):
+        for one in of_labeler:
+            if one.identified_by == "probe" and one.name in correctable(settings) and one.per_one is not None and one.significant:
+                offset[:, k] += one.per_one * columns.feature(one.name)
+                taken[one.name] = None
+    if taken:
+        yield "probes", f"{', '.join(taken)} by probes", {"features": offset}
 
 
 def correctable(settings: Settings) -> tuple[str, ...]:
     """The features that labels are corrected for, where something identifies their effect."""
     return (*(("length",) if settings.length == "auto" else ()), *dict.fromkeys(settings.style))
-
-
-def _probes(
-    found: Correction, columns: Columns, use: Bools, shift: Floats, dimensions: Sequence[Sequence[Dimension]],
-    settings: Settings, logits: Floats,
-) -> Floats:  # fmt: skip
-    """The same, freed of what probes identified: the effect per one of a feature times the pair's difference in it."""
-    offset, taken = np.zeros(logits.shape), dict[str, int]()
-    for k, of_labeler in enumerate(dimensions):
-        for one in of_labeler:
-            if one.identified_by == "probe" and one.name in correctable(settings) and one.per_one is not None and one.significant:
-                offset[:, k] += one.per_one * columns.feature(one.name)
-                taken[one.name] = taken.get(one.name, 0) + 1
-    if not taken:
-        return logits
-    kept_shift = shift if any(step.name == "position" and step.kept for step in found.steps) else np.zeros_like(shift)
-    freed = weigh(columns, use, kept_shift, offset).logits
-    what = f"{', '.join(taken)} by probes"
-    return freed if found.offer("probes", what, aggregate.mean_of_known(freed, 1), columns) else logits
 
 
 # What gold, or the panel itself, decides
@@ -189,7 +180,7 @@ def _calibrated(found: Correction, columns: Columns, settings: Settings) -> None
     if found.offer("calibration", what, np.where(np.isfinite(found.logit), offered, np.nan), columns):
         found.method, found.terms = method, names
         found.coefficients = dict(zip(("logit", *names), map(float, fitted.whole.coefficients), strict=True))
-        found.knots = fitted.whole.knots.tolist()
+        found.knots = fitted.whole.knots.tolist() if method == "isotonic" else []
 
 
 def _features(columns: Columns, names: Sequence[str]) -> Floats:

@@ -18,6 +18,7 @@ from cai_cli.tables._probes import Probes
 
 CONFOUNDED = "nothing: confounded with quality"
 PER_SD = "log-odds per sd"
+PER_ONE = "log-odds per one of the feature"  # where no two answers differ in it, so that there is no sd
 PER_PROBE = "log-odds"
 ENOUGH_GOLD = 50  # labels, below which nothing is fitted on them; a style term takes as many again
 LEVEL = 0.05
@@ -38,6 +39,7 @@ class Dimension:
     per_one: float | None = None  # the effect per one of the feature: what a correction takes off
     seen: Estimate | None = None  # the plain slope in the labels, where something better identifies the effect
     p_adjusted: float | None = None
+    mute: str = ""  # why probes that were asked give no number; empty: they give one, or none were asked
 
     @property
     def identified(self) -> bool:
@@ -67,7 +69,7 @@ def dimensions(columns: Columns, opinions: Opinions, probes: Probes, without: Co
     found += [_of_probe(probes, name) for name in probes.names if probes.feature(name) == ""]
     if (own := _of_own(columns, opinions)) is not None:
         found.append(own)
-    return [one for one in found if one.effect.value is not None or one.identified]
+    return [one for one in found if one.effect.value is not None or one.identified or one.mute]
 
 
 def _of_feature(columns: Columns, opinions: Opinions, probes: Probes, name: str) -> Dimension:
@@ -76,21 +78,22 @@ def _of_feature(columns: Columns, opinions: Opinions, probes: Probes, name: str)
     at, values = at[asked], values[asked]
     sd = float(np.sqrt(np.mean(values**2))) if len(values) else 0.0
     seen = slope(opinions.logit[at], values, columns.prompt[at])
-    plain = Dimension(name=name, effect=seen, unit=PER_SD, identified_by=CONFOUNDED, sd=sd)
-    for by, effect in (("probe", _probed(probes, name)), ("gold", _by_gold(columns, opinions, name))):
-        if effect is not None and effect.value is not None and sd > 0:
-            return replace(plain, effect=_times(effect, sd), identified_by=by, per_one=effect.value, seen=seen)
+    probed = probes.of_feature(name)
+    plain = Dimension(name=name, effect=seen, unit=PER_SD, identified_by=CONFOUNDED, sd=sd, mute=_mute(probed))
+    for by, effect in (("probe", probed), ("gold", _by_gold(columns, opinions, name))):
+        if effect is not None and effect.value is not None:
+            known = replace(plain, identified_by=by, per_one=effect.value, seen=seen)
+            return replace(known, effect=_times(effect, sd)) if sd > 0 else replace(known, effect=effect, unit=PER_ONE)
     return plain
 
 
-def _probed(probes: Probes, name: str) -> Estimate | None:
-    """The effect per one of a feature, from the probes that move it."""
-    moved = [dimension for dimension in probes.names if probes.feature(dimension) == name]
-    return probes.effect(moved[0]) if moved else None
+def _mute(probed: Estimate | None) -> str:
+    return "" if probed is None or probed.value is not None else probed.warning
 
 
 def _of_probe(probes: Probes, name: str) -> Dimension:
-    return Dimension(name=name, effect=probes.effect(name), unit=PER_PROBE, identified_by="probe")
+    effect = probes.effect(name)
+    return Dimension(name=name, effect=effect, unit=PER_PROBE, identified_by="probe", mute=_mute(effect))
 
 
 def _times(effect: Estimate, factor: float) -> Estimate:

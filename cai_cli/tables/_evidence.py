@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,23 +29,32 @@ class Evidence:
         return np.asarray(np.isfinite(self.orders).sum(axis=2) == 1)
 
 
-def weigh(columns: Columns, use: Bools, shift: Floats, offset: Floats | None = None) -> Evidence:
-    """Pool votes within orders, and orders within labelers.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What is taken off votes, in log-odds, by labeler; 0: nothing."""
 
-    Takes: which votes (n,); position bias by labeler, in log-odds, removed where one order was asked; (pairs, labelers) what else
-    biased them toward a, removed everywhere
-    """
-    plain = _order_means(columns, use, np.zeros(len(columns.labelers)), offset)
-    if not shift.any():
-        return Evidence(orders=plain, logits=aggregate.mean_of_known(plain, 2))
-    return Evidence(orders=plain, logits=aggregate.pool(plain, _order_means(columns, use, shift, offset)))
+    position: Floats  # (labelers,) the liking for what is shown first, where one order was asked; over both orders it cancels
+    token: Floats  # (labelers,) the liking for what has the earlier name of two
+    features: Floats | None = None  # (pairs, labelers) what else moved them toward a
+
+    @classmethod
+    def nothing(cls, labelers: int) -> Removed:
+        return cls(position=np.zeros(labelers), token=np.zeros(labelers))
 
 
-def _order_means(columns: Columns, use: Bools, shift: Floats, offset: Floats | None) -> Floats:
+def weigh(columns: Columns, use: Bools, removed: Removed) -> Evidence:
+    """Pool the votes that are to be used (n,) within orders, and orders within labelers."""
+    both = _order_means(columns, use, replace(removed, position=np.zeros_like(removed.position)))
+    if not removed.position.any():
+        return Evidence(orders=both, logits=aggregate.mean_of_known(both, 2))
+    return Evidence(orders=both, logits=aggregate.pool(both, _order_means(columns, use, removed)))
+
+
+def _order_means(columns: Columns, use: Bools, removed: Removed) -> Floats:
     p, pair, labeler, slot = columns.p[use], columns.pair[use], columns.labeler[use], columns.slot[use]
     bare = np.isin(p, (0.0, 0.5, 1.0)) & ~columns.soft[labeler]
-    toward = shift[labeler] * slot
-    if offset is not None:
-        toward = toward + offset[pair, labeler]
+    toward = (removed.position[labeler] + removed.token[labeler] * columns.naming[use]) * slot
+    if removed.features is not None:
+        toward = toward + removed.features[pair, labeler]
     value = aggregate.evidence(p, bare, toward)
     return aggregate.order_means(value, pair, labeler, slot, (len(columns.prompt), len(columns.labelers)))

@@ -15,12 +15,34 @@ from cai_cli.bias.position import Swapped, first_slot_excess, position_from_prob
 from cai_cli.tables._columns import Columns
 from cai_cli.tables._dimensions import Dimension, Opinions
 from cai_cli.tables._evidence import Evidence
+from cai_cli.tables._pilot import Pilot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """The votes of one labeler that answer one question in both orders."""
+
+    ab: Ints  # where they stand among all votes
+    ba: Ints
+
+    @classmethod
+    def of(cls, columns: Columns, k: int, pilot: Pilot) -> Matched:
+        """Those of labeler k. Where its own answers decided what it was asked once more, only those that were asked anyway."""
+        mine = columns.said & (columns.labeler == k)
+        if columns.labelers[k] in pilot.shift:
+            mine &= columns.chosen[columns.pair]
+        elif pilot.pairs and not columns.soft[k]:
+            mine &= columns.draw == 0
+        ab, ba = (np.flatnonzero(mine & (columns.slot == first)).astype(np.int64) for first in (1, -1))
+        _, in_ab, in_ba = np.intersect1d(columns.comparison[ab], columns.comparison[ba], assume_unique=True, return_indices=True)
+        return cls(ab=ab[in_ab], ba=ba[in_ba])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How a labeler's answers change with the order."""
+    """How a labeler's answers change with the order. `matched`: the votes that tell it."""
 
+    matched: Matched
     bias: Estimate
     swapped: Swapped
     excess: Estimate
@@ -43,33 +65,19 @@ class Labeler:
     broken: tuple[str, ...]  # what the model of a judge assumes and does not hold of it, in words
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matched:
-    """The votes of one labeler that answer one question in both orders."""
-
-    ab: Ints  # where they stand among all votes
-    ba: Ints
-
-    @classmethod
-    def of(cls, columns: Columns, k: int) -> Matched:
-        mine = columns.said & (columns.labeler == k)
-        ab, ba = (np.flatnonzero(mine & (columns.slot == first)).astype(np.int64) for first in (1, -1))
-        _, in_ab, in_ba = np.intersect1d(columns.comparison[ab], columns.comparison[ba], assume_unique=True, return_indices=True)
-        return cls(ab=ab[in_ab], ba=ba[in_ba])
-
-
-def position_of(columns: Columns, plain: Evidence, k: int, seed: int) -> Position:
-    """Takes: what all votes say, uncorrected; a labeler's number"""
-    matched, name = Matched.of(columns, k), columns.labelers[k]
+def position_of(columns: Columns, plain: Evidence, k: int, pilot: Pilot, seed: int) -> Position:
+    """Takes: what all votes say, uncorrected; a labeler's number; what a pilot found"""
+    matched, name = Matched.of(columns, k, pilot), columns.labelers[k]
     ab, ba = matched.ab, matched.ba
     p_ab, p_ba, prompt = columns.p[ab], columns.p[ba], columns.prompt[columns.pair[ab]]
     swaps = swapped(outcome.side(p_ab), -outcome.side(p_ba), prompt, seed_of(seed, name, "swapped"))
     if columns.soft[k]:
-        both = plain.both[:, k]
+        both = plain.both[:, k] & (columns.chosen if name in pilot.shift else True)
         bias = position_from_probabilities(plain.orders[both, k, 0], plain.orders[both, k, 1])
     else:
         bias = position_from_votes(swaps.first_first, swaps.second_second)
-    return Position(bias=bias, swapped=swaps, excess=_excess(columns, matched, k, seed), token=_token(columns, matched, k))
+    excess, token = _excess(columns, matched, k, seed), _token(columns, matched, k)
+    return Position(matched=matched, bias=bias, swapped=swaps, excess=excess, token=token)
 
 
 def _excess(columns: Columns, matched: Matched, k: int, seed: int) -> Estimate:

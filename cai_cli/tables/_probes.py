@@ -13,6 +13,8 @@ from cai_cli.bias.estimate import Estimate
 from cai_cli.records import Probed
 from cai_cli.votes import clip, logit
 
+LENGTH = "length"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
@@ -29,14 +31,26 @@ class Probes:
         """The feature that a probe moves; empty: none."""
         return probes.find(name).FEATURE if name in probes.names() else ""
 
+    def of_feature(self, feature: str) -> Estimate | None:
+        """The effect per one of a feature, from the probe that moves it; None: none was asked."""
+        moved = next((name for name in self.names if self.feature(name) == feature), None)
+        return None if moved is None else self.effect(moved)
+
     def effect(self, name: str) -> Estimate:
-        """The change of the labeler's logit per one of the probe's change."""
+        """The change of the labeler's logit per one of the probe's change.
+
+        Of a labeler with probabilities it is freed of what the probe changed in length, where probes of length tell what that does;
+        verdicts are too coarse to tell.
+        """
         rows = self.rows[name]
         change = np.array([row.change for row in rows])
         prompt = np.array([chance.unit(row.prompt_id) for row in rows])
         before, after = (np.array([_logit(p) for p in given]) for given in zip(*map(_answers, rows), strict=True))
         if self.soft:
-            return probe.from_probabilities(change, before, after, prompt)
+            found = probe.from_probabilities(change, before, after, prompt)
+            along = np.array([row.length for row in rows])
+            length = self.of_feature(LENGTH) if along.any() and self.feature(name) != LENGTH else None
+            return found if length is None else probe.without(found, change, along, length, prompt)
         return probe.from_votes(change, np.sign(before).astype(np.int64), np.sign(after).astype(np.int64), prompt)
 
 

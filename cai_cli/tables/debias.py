@@ -32,7 +32,8 @@ STYLES = tuple(name for name, feature in FEATURES.items() if feature.corrects an
 
 class Settings(Section):
     position: bool = True
-    """Remove the measured position bias where a labeler was asked in one order only. Over both orders it cancels by itself."""
+    """Remove the measured liking for what is shown first where a labeler was asked in one order only (over both orders it cancels
+    by itself), and for what is called A rather than B."""
     length: Literal["auto", "off"] = "auto"
     """auto: measure how labels move with length, and take it off where probes or gold tell it from quality. off: neither."""
     style: list[str] = Field(default_factory=list)
@@ -95,11 +96,11 @@ def gathering(settings: Settings, prompts: int) -> Gathering:
     return _columns.Gathering(everywhere=_columns.everywhere_of(settings.style), within=_columns.within_of(prompts))
 
 
-def gathered(pairs: Sequence[Pair], settings: Settings, prompts: int) -> Part:
+def gathered(pairs: Sequence[Pair], settings: Settings, prompts: int, pilot: Pilot = NO_PILOT) -> Part:
     """What measuring needs of some pairs. Takes: the prompts of the whole table, at least so many"""
     from cai_cli.tables import _columns
 
-    return _columns.part_of(pairs, _columns.everywhere_of(settings.style), _columns.within_of(prompts))
+    return _columns.part_of(pairs, _columns.everywhere_of(settings.style), _columns.within_of(prompts), pilot.pairs)
 
 
 def measure(

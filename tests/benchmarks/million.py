@@ -93,9 +93,9 @@ def publish(path: Path) -> None:
 
     job = load(path)
     steps = steps_of(job, ["label-pairs"])
-    feed = pairs_feed(path.with_name("pairs.jsonl"), job)
-    layout = Layout(feed.shards)
     job.output_path.mkdir(parents=True)
+    feed = pairs_feed(path.with_name("pairs.jsonl"), job, None, path.parent)
+    layout = Layout(feed.shards)
     staging = Staging(job.output_path / ".cai" / "staging" / "million", ["label-pairs"], layout)
     for shard, units in groupby(feed.units(), key=lambda unit: unit.shard):
         made = [Made(rows=list(unit.rows), came_in=len(unit.rows)) for unit in units]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
-from cai_cli import oversights
+from cai_cli import oversights, probes
+from cai_cli.engine import audit_files
 from cai_cli.engine.advice.look import Advice, Look
 from cai_cli.engine.disk import refuse_network_filesystem
 from cai_cli.errors import Fix
@@ -16,6 +18,7 @@ MANY_EXEMPLARS = 8
 SEVERAL_VOTES = 3  # in each order: as right as pairs of votes until one agrees, at twice the calls
 WORTH_A_PILOT = 90  # prompts: of fewer, a third are too few to tell anything
 WORTH_LABELS = 50  # pairs that people label: at an agreement of .8 the interval is then .67 to .89
+_LENGTH = "judges favour longer texts: corrected for it, win rates of 71 and 73% were 59 and 61% (Lee et al. 2023)"
 WORTH_PAIRS = 100  # below: the error of position bias is above .035 with probabilities, .22 with bare votes
 
 
@@ -66,7 +69,7 @@ def _adaptive(look: Look) -> Iterator[Advice]:
         return
     if settings.adaptive and look.seen and look.seen.whole and look.seen.rows < WORTH_A_PILOT:
         what = f"{look.seen.rows} prompts, and a pilot of a third of them would tell nothing"
-        why = f"with fewer than {WORTH_A_PILOT} both orders are asked about every pair"
+        why = f"with fewer than {WORTH_A_PILOT} a judge that gives probabilities is asked in both orders about every pair"
         yield Advice(path=("label_pairs", "adaptive"), what=what, why=why, write="write adaptive: false, or add prompts")
     if SEVERAL_VOTES <= settings.votes < MANY_VOTES and settings.orders == "both":
         why = "bought in pairs until one agrees, 3.1 bare verdicts a label were as right as 6 (our own measurement)"
@@ -84,26 +87,68 @@ def _pairs(look: Look) -> Iterator[Advice]:
         write = "write samples: 2, or label_pairs: {pairs: initial_vs_revised}"
         yield Advice(path=("generate", "samples"), what=what, why=why, write=write)
         return
-    pairs = samples * (samples - 1) // 2 if settings.pairs == "samples" else samples
-    expected = min(pairs, settings.max_pairs or pairs) * (look.seen.rows if look.seen else 0)
-    if look.seen and look.seen.whole and look.paid and look.settings("debias") is not None and 0 < expected < WORTH_PAIRS:
+    expected = _expected(look)
+    if look.paid and look.settings("debias") is not None and 0 < expected < WORTH_PAIRS:
         why = "at 100 pairs the error of the position bias is .035 log-odds with probabilities and .22 with bare votes, and grows"
         write = "add prompts or samples before acting on the bias report"
         yield Advice(path=("debias",), what=f"at most {expected} pairs", why=why, write=write)
 
 
+def _expected(look: Look) -> int:
+    """How many pairs will be judged, at most; 0: nobody knows."""
+    settings, writing = look.settings("label-pairs"), look.settings("generate")
+    if settings is None or look.seen is None or not look.seen.whole:
+        return 0
+    if settings.pairs == "given" or writing is None:
+        return look.seen.rows
+    samples = writing.samples * len(writing.systems)
+    pairs = samples * (samples - 1) // 2 if settings.pairs == "samples" else samples
+    return int(look.seen.rows * min(pairs, settings.max_pairs or pairs))
+
+
 def _debias(look: Look) -> Iterator[Advice]:
-    settings, judged = look.settings("debias"), look.settings("label-pairs")
+    settings = look.settings("debias")
     if settings is None:
         return
     if settings.length == "off":
-        why = "judges favour longer texts: corrected for it, win rates of 71 and 73% were 59 and 61% (Lee et al. 2023)"
-        yield Advice(path=("debias", "length"), what="length is not even measured", why=why, write="write length: auto")
-    if judged is not None and judged.pairs == "initial_vs_revised":
-        what = "revisions are judged against first responses, and nothing corrects for length"
+        yield Advice(path=("debias", "length"), what="length is not even measured", why=_LENGTH, write="write length: auto")
+        if (count := settings.probes.get("length")) is not None:
+            what, why = f"{count} pairs are probed for length, which is off", "the answers are paid for in vain"
+            yield Advice(path=("debias", "probes"), what=what, why=why, write="write length: auto, or leave the probe out")
+    if not _has_gold(look):
+        yield from _length(look)
+        yield from _styles(settings)
+
+
+def _has_gold(look: Look) -> bool:
+    """Whether people's labels come with the pairs, or from an audit."""
+    given = look.config.prompts is not None and look.config.prompts.gold
+    return given or (audit_files.folder_of(look.config.output_path) / audit_files.LABELS).exists()
+
+
+def _length(look: Look) -> Iterator[Advice]:
+    """Of labels from which length is not taken off, since nothing tells it from quality."""
+    settings, judged = look.settings("debias"), look.settings("label-pairs")
+    if judged is None or (settings.length == "auto" and "length" in settings.probes):
+        return
+    write = "write debias: {probes: {length: 50}}, 100 calls a labeler in both orders; or have people label 50 pairs"
+    if judged.pairs == "initial_vs_revised":
+        what = "revisions are judged against first responses, and nothing tells a liking for length from quality"
         why = "in 80 to 90% of the published chains the last revision is shorter: a judge that loves length favours the first"
-        write = "compare samples (pairs: samples), or read the length effect in _bias.json before training"
         yield Advice(path=("label_pairs", "pairs"), what=what, why=why, write=write)
+    elif settings.length == "auto" and look.paid and _expected(look) >= WORTH_PAIRS:
+        what = "nothing tells a liking for length from quality, so it stays in the labels"
+        yield Advice(path=("debias", "probes"), what=what, why=_LENGTH, write=write)
+
+
+def _styles(settings: Any) -> Iterator[Advice]:
+    """Of features that labels are to be freed of, and nothing says how much of them is bias."""
+    if loose := [name for name in settings.style if name not in settings.probes]:
+        what = f"nothing tells what {', '.join(loose)} {'is' if len(loose) == 1 else 'are'} worth to a judge"
+        probing = ", ".join(f"{name}: 50" for name in loose if name in probes.names())
+        write = f"write probes: {{{probing}}}" if probing else "have people label some pairs: cai audit sample"
+        why = "labels are corrected only by what a probe or gold shows"
+        yield Advice(path=("debias", "style"), what=what, why=why, write=write)
 
 
 def _rounds(look: Look) -> Iterator[Advice]:
@@ -141,12 +186,9 @@ def _split(look: Look) -> Iterator[Advice]:
 
 def _audit(look: Look) -> Iterator[Advice]:
     """Of a section that is there: does it bring enough pairs to tell anything?"""
-    section, rows = look.config.audit, look.seen.rows if look.seen and look.seen.whole else 0
-    if "audit" not in look.config.model_fields_set or look.settings("label-pairs") is None or not rows:
+    section, pairs = look.config.audit, _expected(look)
+    if "audit" not in look.config.model_fields_set:
         return
-    writing = look.settings("generate")
-    samples = writing.samples * len(writing.systems) if writing is not None else 0
-    pairs = rows * (samples * (samples - 1) // 2 if samples > 1 else 1)
     if 0 < section.rate * pairs < WORTH_LABELS:
         what = f"about {section.rate * pairs:.0f} pairs would be put before people"
         why = f"below {WORTH_LABELS} the interval of the agreement is wider than 20 points"
