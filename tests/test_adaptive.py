@@ -87,6 +87,15 @@ def test_a_sure_answer_is_the_only_one_and_an_unsure_one_is_checked_in_the_other
     assert asked_of(lambda order, draw: soft(order, 0.6), plan, "ba") == [("ba", 0)]
 
 
+def test_an_answer_that_may_be_owed_to_length_is_checked_in_the_other_order() -> None:
+    plan = Plan(one_call=True, unsure_below=0.3, length=1.0)
+    given = lambda order, draw: soft(order, 0.7)  # noqa: E731  # log-odds of .85
+    for longer, calls in ((0.0, 1), (0.5, 1), (0.6, 2), (2.0, 2), (-2.0, 1)):
+        asked: list[tuple[Order, int]] = []
+        play(_adaptive.opinion(asking(given, asked), "ab", plan, longer), ())
+        assert len(asked) == calls, longer
+
+
 def test_without_a_plan_both_orders_are_asked_at_once() -> None:
     assert asked_of(lambda order, draw: soft(order, 0.99)) == [("ab", 0), ("ba", 0)]
 

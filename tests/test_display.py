@@ -108,6 +108,14 @@ def test_a_frame_of_a_large_run_fits(width: int) -> None:
     assert "12 rate_limit, 3 server" in " ".join(text.split())
 
 
+def test_what_is_counted_is_named() -> None:
+    standing = Standing(stages={"debias": FACTS}, prompts=200, done=126, elapsed_s=10.0, what="probes", per_s=2.5)
+    assert "126/200 probes  63%" in "\n".join(drawn(standing, 80))
+    assert "126/200 probes  63%" in drawn(standing, 40)[0]
+    assert "2.5 probes/s" in facts(standing)
+    assert re.match(r" 63% 126/200 probes \[00:10<", line(standing))
+
+
 def test_a_line_says_how_far_and_how_fast() -> None:
     standing = Standing(stages={"generate": FACTS}, prompts=4000, done=1000, elapsed_s=50, per_s=20, in_flight=6)
     assert line(standing) == (

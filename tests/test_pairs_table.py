@@ -51,7 +51,7 @@ def pair(n: int, rng: np.random.Generator, **changes: Any) -> Pair:
     )  # fmt: skip
     values = {
         "id": f"p{n}-0-1", "prompt_id": f"p{n}", "messages": (Turn(role="user", content=f"why {n}?"),), "prompt": f"why {n}?",
-        "kind": "harmful" if n % 3 else "", "response_a": "so \u00e9\n- it\n" + "is " * words[0], 
+        "kind": "harmful" if n % 3 else "", "response_a": "so \u00e9\n- it\n" + "is " * words[0],
         "response_b": "\"or\" " * words[1], "votes": cast, "gold": "a" if n % 5 == 0 else "",
     }  # fmt: skip
     return Pair(**(values | changes))
@@ -131,11 +131,15 @@ SWAPS = [
     (b'"p_a":0.25', b'"p_a":NaN'), (b'"p_a":0.25', b'"p_a":1e400'), (b'"p_a":0.25', b'"p_a":1'), (b'"p_a":0.25', b'"p_a":2.5E-1'),
     (b'"p_a":0.25', b'"p_a":-0'), (b'"p_a":0.25', b'"p_a":0.25,"p_a":0.5'), (b'"p_a":0.25', b'"p_a":0.25,"more":[[[1]]]'),
     (b'"p_a":0.25', b'"p_a":1e17'), (b'"p_a":0.25', b'"p_a":.5'), (b'"p_a":0.25', b'"p_a":0.30000000000000004441'),
-    (b'"basis":"",', b""), (b'"order":"ab",', b""), (b'"verdict":"a",', b""), (b'"id":"p0-0-1",', b""), (b'"meta":"{}"', b'"meta":{}'),
-    (b"so", b"\\ud800"), (b"so", b"\\ud83d\\ude00"), (b"so", b"\xff"), (b"so", b"\xed\xa0\x80"), (b"so", b"\t"), (b"so", b"\\u0000"),
-    (b"so", b"\\x41"), (b"so", b"\\/"), (b"so", b"\x7f"), (b'"id":', b' "id" :'), (b'"id":', b'"\\u0069d":'), (b'{"id":', b'[{"id":'),
+    (b'"basis":"",', b""), (b'"order":"ab",', b""), (b'"verdict":"a",', b""), (b'"id":"p0-0-1",', b""),
+    (b'"meta":"{}"', b'"meta":{}'),
+    (b"so", b"\\ud800"), (b"so", b"\\ud83d\\ude00"),
+    (b"so", b"\xff"), (b"so", b"\xed\xa0\x80"), (b"so", b"\t"), (b"so", b"\\u0000"),
+    (b"so", b"\\x41"), (b"so", b"\\/"),
+    (b"so", b"\x7f"), (b'"id":', b' "id" :'), (b'"id":', b'"\\u0069d":'), (b'{"id":', b'[{"id":'),
     (b'"labels":[]', b'"labels":["A",1]'), (b'"labels":[]', b'"labels":null'), (b'"messages":[{', b'"messages":[{"x":1,'),
-    (b'"gold":"a"', b'"gold":"c"'), (b'"gold":"a"', b'"gold":null'), (b'"prompt_id":"p0"', b'"prompt_id":7'), (b'"votes":', b'"vote":'),
+    (b'"gold":"a"', b'"gold":"c"'), (b'"gold":"a"', b'"gold":null'), (b'"prompt_id":"p0"', b'"prompt_id":7'),
+    (b'"votes":', b'"vote":'),
 ]  # fmt: skip
 
 
@@ -325,7 +329,7 @@ def test_answers_come_in_the_order_of_the_tasks() -> None:
 @pytest.mark.usefixtures("importable")
 @pytest.mark.parametrize(
     ("work", "error", "said"),
-    [(stumble, Fix, "three"), (full, OSError, "file 0"), (die, Fatal, "ended by SIGKILL"), (err, RuntimeError, "ZeroDivisionError")],
+    [(stumble, Fix, "three"), (full, OSError, "file 0"), (die, Fatal, "by SIGKILL"), (err, RuntimeError, "ZeroDivisionError")],
 )
 def test_what_goes_wrong_in_a_process_ends_the_work(work: Callable[[int], int], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said), Workers(2) as shared:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_cli.bias.estimate import Estimate, Floats, Ints
-from cai_cli.bias.probe import detectable, from_probabilities, from_votes
+from cai_cli.bias.probe import detectable, from_probabilities, from_votes, without
 
 C, B, NOISE, SPREAD = 0.8, 0.679, 0.5, 2.06
 Asked = tuple[Floats, Floats, Floats, Floats]
@@ -155,3 +155,24 @@ def test_bad_arrays_are_refused() -> None:
         from_probabilities(np.ones(3), np.ones(2), np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match="finite"):
         from_votes(np.array([np.nan, 1.0]), np.ones(2, int), np.ones(2, int), np.ones(2))
+
+
+def test_an_effect_is_freed_of_what_its_probes_moved_along() -> None:
+    """Lists are worth .4 and words 1.2: what a list mark is worth as a word is taken off, and its uncertainty is added."""
+    rng, freed, plain = np.random.default_rng(11), [], []
+    for _ in range(60):
+        d = rng.choice([-1.0, 1.0], 60) * rng.uniform(1.0, 1.8, 60)
+        along, prompt, before = d * rng.uniform(0.03, 0.08, 60), np.arange(60), rng.normal(0, 2, 60)
+        after = before + 0.4 * d + 1.2 * along + rng.normal(0, 0.3, 60)
+        length = changes(rng, 60)
+        other = from_probabilities(length, before, before + 1.2 * length + rng.normal(0, 0.3, 60), prompt)
+        plain.append(from_probabilities(d, before, after, prompt))
+        freed.append(without(plain[-1], d, along, other, prompt))
+    assert coverage(plain, 0.4) < 0.8
+    assert coverage(freed, 0.4) >= 0.9
+    assert np.mean([one.value for one in freed]) == pytest.approx(0.4, abs=0.01)
+    assert all(one.se > other.se for one, other in zip(freed, plain, strict=True))
+    nothing = Estimate(warning="few")
+    assert without(plain[0], d, along, nothing, prompt) is plain[0]
+    assert without(nothing, d, along, plain[0], prompt) is nothing
+    assert without(plain[0], d, np.zeros(60), plain[0], prompt) is plain[0]

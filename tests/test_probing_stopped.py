@@ -89,7 +89,7 @@ def test_killed_while_it_probes_it_ends_with_the_bytes_of_an_uninterrupted_run(
     assert done.stages["debias"]["requests"] + done.stages["debias"]["replayed"] == 120
     assert done.stages["debias"]["replayed"] >= 12
     assert published(folder / "out") == published(calm / "out")
-    assert slow.stats()["repeated_ok"] <= 8
+    assert slow.stats()["repeated_ok"] <= 2 * 8  # in flight, and on their way to the disk: the slot is free before the commit
 
 
 def test_a_signal_while_it_probes_stops_it_and_the_same_command_goes_on(slow: Server, calm: Path, tmp_path: Path) -> None:

@@ -65,12 +65,13 @@ def from_probabilities(change: Floats, before: Floats, after: Floats, prompt: Fl
 def without(found: Estimate, change: Floats, along: Floats, other: Estimate, prompt: Floats | Ints) -> Estimate:
     """An effect from probabilities, freed of another feature that its probes moved along with its own, as a list mark is a word.
 
-    Takes: the effect; (n,) changes of its feature; (n,) those of the other one, in its unit; what that one does to the same judge,
-        from probes of its own; (n,) prompt keys
+    Takes: the effect; (n,) changes of its feature; (n,) those of the other one, in its unit; what that one does to the same
+        judge, from probes of its own; (n,) prompt keys
     Formula: c - k*c2 with k = sum(change*along) / sum(change^2), as after - before = c*change + c2*along + noise has it for least
         squares; SE^2 is the sum of both, since the two kinds of probes are asked apart.
     Assumes: few residuals are held, so that k is that of all rows.
-    Measured (c .4, c2 1.2, 3 to 5 list marks in 60 pairs): .436 and 20 of 24 intervals cover before; see tests for after.
+    Measured (a list in one of two answers, 40 to 60 pairs in both orders; c .4, c2 1.2): mean .436 and 83% coverage without it
+        (24 runs), .402 and 98% with it (90 runs).
     Raises: nothing. Where either has no standard error, the effect stays as it is.
     """
     if found.value is None or found.se is None or other.value is None or other.se is None or not along.any():

@@ -1,9 +1,9 @@
 """The pilot of adaptive labelling: a few pairs that are asked about more than once, before the others are asked about less.
 
 Its prompts are chosen by a hash of their ids, so that it can be asked while pairs are still to be made: 80, or a third of them
-where that is less. Of each prompt one pair is taken, in both orders, and every other one, of few pairs some 30, once more in one
-order. At 2,000 pairs this costs .06 calls a label. Where a third is below 30, and in a cascade that is not adaptive, nothing is
-asked that would not be anyway: 80 prompts, or all, tell who gives probabilities and how sure labelers are.
+where that is less. Of each prompt one pair is taken, in both orders, and about 32 of them once more in one order. At 2,000
+pairs this costs .06 calls a label. Where a third is below 30, and in a cascade that is not adaptive, nothing is asked that would
+not be anyway: 80 prompts, or all, tell who gives probabilities and how sure labelers are.
 
 What it finds is frozen in OUTPUT/.cai/pilots and stands beside the labels as `_pilot.json`: as long as its own prompts stay as
 they are, more input is labelled by the same findings.
@@ -102,7 +102,7 @@ def _repeats(step: Step, feed: Feed) -> float:
     wanted = min(PROMPTS, feed.prompts // SHARE)
     if not step.stage.settings.adaptive or wanted < pilot_findings.LEAST:
         return 0.0
-    return max(0.5, pilot_findings.REPEATED / wanted)
+    return min(1.0, pilot_findings.REPEATED / wanted)
 
 
 def _with(steps: Sequence[Step], found: Mapping[str, Any]) -> list[Step]:
@@ -281,7 +281,7 @@ _FIXED = {"verdicts": 6}
 
 
 _UNPILOTED = (
-    "no pilot was asked yet, so both orders are counted, not the 30 to 40 calls that it repeats; about 1.2 calls a label do "
+    "no pilot was asked yet, so both orders are counted, not the 32 calls or so that it repeats; about 1.2 calls a label do "
     "where it finds that one order is enough, and bare verdicts take 2 to 8"
 )
 

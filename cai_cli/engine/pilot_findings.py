@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from cai_cli.stages.label_pairs import LabelPairs
 
 LEAST = 30  # pairs answered in both orders, below which nothing is concluded
-REPEATED = 30  # of them are asked once more, at least: from 20 on their noise can be told
+REPEATED = 32  # of them are asked once more, about: from 20 on their noise can be told
 GRADED = 0.9  # of a labeler's votes, for it to count as one that gives probabilities
 SURE = 0.01  # the level of the test that the position bias varies by pair
 MATERIAL = 0.15  # and of the spread of what it thinks of pairs, what the bias must vary by: less costs no accuracy worth telling
-UNSURE = 0.57  # noises of a single call, within which of 0 the other order is asked
-DOUBT = 0.4  # of what its log-odds rise with length: so much may be taken off for length later
+UNSURE = 2.2  # times a single call's noise over the spread: so many noises from 0 the other order is asked,
+FEWEST, MOST = 0.5, 0.9  # no fewer and no more: where calls are noisy, one that is far from 0 is none the surer for it
+DOUBT = 0.45  # of what its log-odds rise with length: so much may be taken off for length later
 MOST_SWAPS = 0.6  # of the pairs: beyond, both orders at once cost hardly more
 HELD = 0.1  # of a labeler's probabilities, beyond which they hang on the clamp: what it held back is moved by no bias
 CLAMPED_BY = 1e-6  # less is rounding
@@ -99,12 +100,11 @@ def _policy(answers: Answers) -> dict[str, Any]:
     """Whether one call will do, from a labeler's probabilities.
 
     Rule: both orders where (l_ab - l_ba)/2 varies more than repeated calls do (`heterogeneity`, p < .01) and by more than .15 of
-    the sd of (l_ab + l_ba)/2. Else one call, and the other order where z = l - b*o is within .57 sd of a single call's noise of 0,
-    of .4 of what z rises with length, or between them. Only later do probes or gold tell how much of that is bias: asked by |z|
-    alone, labels from which length is then taken off are .006 (SE .001) less often right than those of both orders.
-    Measured in the world of tests/benchmarks/adaptive.py (call noise .5, 80 pairs, half of them repeated): false alarms 0 to .01;
-    a bias with sd .5 by pair is seen in .84, of .7 in .99 and of 1 in 1.0 of pilots; one of .3 in .14, and overlooked it costs
-    .001 of accuracy. A bias that fades as the judge gets surer costs less than .002, so it is no reason against.
+    the sd of (l_ab + l_ba)/2. Else one call, and the other order where z = l - b*o is within .5 to .9 sd of a single call's noise
+    of 0, of .45 of what z rises with length, or between them: only later do probes or gold tell how much of that is bias.
+    Simulated (call noise .5, 80 pairs, 32 of them repeated; 30 and 30): false alarms below .01; a bias with sd .5 by pair is seen
+    in .86 (.51), of .7 in 1.0 (.87) and of 1 in 1.0 (.99) of pilots; one of .3 in .24 (.10), and overlooked it costs .001 of
+    accuracy. A bias that fades as the judge gets surer costs less than .002, so it is no reason against.
     """
     from cai_cli.bias.assumptions import heterogeneity
     from cai_cli.bias.position import position_from_probabilities
@@ -112,12 +112,14 @@ def _policy(answers: Answers) -> dict[str, Any]:
     b = position_from_probabilities(answers.gap + answers.half, answers.gap - answers.half)
     varies = heterogeneity(answers.half, answers.repeat)
     spread, noise = float(answers.gap.std(ddof=1)), math.sqrt(2) * float(answers.half.std(ddof=1))
-    swap_below = UNSURE * noise
+    swap_below = min(max(UNSURE * noise / spread, FEWEST), MOST) * noise if spread else 0.0
     doubt = DOUBT * _slope(answers)
     plan = Plan(unsure_below=swap_below, length=doubt)
     swaps = sum(not plan.is_sure(z, by) for z, by in zip(answers.gap, answers.longer, strict=True)) / len(answers.gap)
-    found = {"position": _numbers("b", b), "varies": _numbers("sd", varies), "spread": _short(spread),
-             "call_noise": _short(noise), "swap_below": _short(swap_below), "length_doubt": _short(doubt), "swaps": _short(swaps)}  # fmt: skip
+    found = {
+        "position": _numbers("b", b), "varies": _numbers("sd", varies), "spread": _short(spread), "call_noise": _short(noise),
+        "swap_below": _short(swap_below), "length_doubt": _short(doubt), "swaps": _short(swaps),
+    }  # fmt: skip
     if varies.value is None or varies.p_value is None:
         return found | _both("too few repeated answers tell whether its position bias varies from pair to pair")
     if varies.p_value < SURE and varies.value > MATERIAL * spread:

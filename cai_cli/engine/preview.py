@@ -166,7 +166,7 @@ def _joined(config: Config, step: Step) -> list[str]:
 
 
 def _of_probes(config: Config, step: Step, wanted: str | None, known: Known) -> Preview:
-    """What probes ask: of a pair, or the prompt of pairs, by its id all of them, else one. Raises: Fix: nothing is asked about it"""
+    """What probes ask of a pair, or of a prompt's pairs, by its id; else one of their questions. Raises: Fix: there is none"""
     pairs, rests_on = _pairs(config, step, known)
     every = probing.choose(pairs, step.stage, step.seed).every
     mine = [one for one in every if wanted in (one.pair.id, one.pair.prompt_id)] if wanted is not None else every[:1]

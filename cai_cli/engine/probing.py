@@ -77,7 +77,8 @@ def choose(pairs: Iterable[Pair], probing: Probing, seed: int) -> Chosen:
     if strange and not known:
         raise _nobody(strange)
     questions = {dimension: sorted((one[2] for one in heap), key=lambda one: one.pair.id) for dimension, heap in heaps.items()}
-    return Chosen(questions=questions, warnings=[*_left_out(strange), *_too_few(questions, probing.counts, number)])
+    nameless = _nameless((one for some in questions.values() for one in some), probing)
+    return Chosen(questions=questions, warnings=[*_left_out(strange), *nameless, *_too_few(questions, probing.counts, number)])
 
 
 def _offer(heap: Heap, probing: Probing, dimension: str, pair: Pair, number: int, seed: int) -> None:
@@ -105,6 +106,14 @@ def _left_out(strange: Counter[str]) -> list[str]:
     if not strange:
         return []
     return [f"probes leave {counted(strange.total(), 'vote')} out: this config does not have their {_some(strange)}"]
+
+
+def _nameless(questions: Iterable[Question], probing: Probing) -> list[str]:
+    held = [one for one in questions if one.variant.against is None]
+    votes = sum(not vote.model for one in held for vote in probing.votes_of(one))
+    if not votes:
+        return []
+    return [f"probes hold answers against {counted(votes, 'vote')} of which no model is known: if others gave them, effects blur"]
 
 
 def _too_few(questions: Mapping[str, Sequence[Question]], counts: Mapping[str, int], pairs: int) -> list[str]:

@@ -206,8 +206,8 @@ class Run:
     def _note_stop(self, ended: Ended) -> None:
         """How far it is, where it stopped before its own rows were driven or after."""
         if not ended.whole:
-            snapshot = ended.snapshot
-            self.summary.prompts, self.summary.done, self.summary.what = snapshot.prompts, snapshot.progress.prompts, snapshot.what
+            snapshot, summary = ended.snapshot, self.summary
+            summary.prompts, summary.done, summary.what = snapshot.prompts, snapshot.progress.prompts, snapshot.what
 
     def beside(self, probed: Sequence[Probed], feed: Feed) -> tables.Beside:
         """What a table knows beside the pairs."""

@@ -90,9 +90,7 @@ class Session:
 
         return uvloop.run(self._drive(feed, program, models, sink, what))
 
-    async def _drive(
-        self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink, what: str
-    ) -> Ended:
+    async def _drive(self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink, what: str) -> Ended:
         path, job = self.config.state_path / "ledger.sqlite", str(self.config.output_path.resolve())
         ledger = Ledger(path, self.log.run, job, sink.patience, own(self.config.state_path, self.config.output_path))
         asker = Asker(ledger, Budget(ledger, self.config.limits.budget_usd), self._pace_for, providers.connect, self.clock)
@@ -156,7 +154,8 @@ def facts(snapshot: Snapshot) -> dict[str, Any]:
     writing = max(0, asker.in_flight - sum(pace.in_flight for pace in paces))
     return {
         "prompts": snapshot.prompts, "done": progress.prompts, "what": snapshot.what, "in_flight": asker.in_flight,
-        "dollars": budget.dollars, "trouble": dict(asker.trouble), "stages": {stage: stage_facts(snapshot, stage) for stage in snapshot.stages},
+        "dollars": budget.dollars, "trouble": dict(asker.trouble),
+        "stages": {stage: stage_facts(snapshot, stage) for stage in snapshot.stages},
         "budget_usd": budget.cap_usd, "budget_gone_usd": snapshot.before_usd + budget.dollars, "per_s": snapshot.speed.per_s,
         "dollars_in_all": _in_all(snapshot), "writing": writing,
         "slots": sum(int(pace.slots) for pace in paces) if paces else None, "servers": servers(asker, snapshot.asked),

@@ -22,7 +22,7 @@ from cai_cli.tables._pilot import NO_PILOT, Pilot
 
 if TYPE_CHECKING:
     from cai_cli.tables._columns import Columns
-    from cai_cli.tables._labels import Labels
+    from cai_cli.tables._labels import Label
 
 Debiased = tuple[dict[str, Any], Iterator[tuple[int, Made]]]
 
@@ -50,7 +50,7 @@ def debiased(step: Step, feed: Feed, beside: Beside) -> Debiased:
         with Workers(count_for(table.size)) as processes:
             report = _measured(pairs_table.measured(table, processes).columns, step, beside)
     labels = iter(report.labels)
-    made = ((unit.shard, _corrected(unit, rows, report.labels, settings)) for unit in _audited(feed, beside.gold))
+    made = ((unit.shard, _corrected(unit, labels, settings)) for unit in _audited(feed, beside.gold))
     return dict(report.document), made
 
 
@@ -94,10 +94,10 @@ def _audited(feed: Feed, gold: Mapping[str, Gold]) -> Iterator[Unit]:
     return (Unit(unit.shard, [with_gold(pair, gold) for pair in unit.rows]) for unit in feed.units())
 
 
-def _corrected(unit: Unit, rows: Iterator[int], labels: Labels, settings: debias.Settings) -> Made:
+def _corrected(unit: Unit, labels: Iterator[Label | None], settings: debias.Settings) -> Made:
     made = Made(came_in=len(unit.rows))
     for pair in unit.rows:
-        pairs_table.add_corrected(made, pair, labels[next(rows)], settings)
+        pairs_table.add_corrected(made, pair, next(labels), settings)
     return made
 
 

@@ -15,6 +15,7 @@ UNIT = "log-odds per unit of log (1 + formal words) / (1 + informal words)"
 NOTE = (
     "What formal words are worth: contractions and some everyday words of one response become formal, or the other way round."
     " Assumes that they mean the same; a word or two in a text is a small change, so that many pairs are needed."
+    " A contraction is one word and not two; where length is probed too, that part is taken off."
 )
 
 _CONTRACTED = {

@@ -16,7 +16,8 @@ UNIT = "log-odds per unit of log(1 + headers)"
 NOTE = (
     "What the marks of headers are worth: those of a response's own go and their words stay, or empty ones (Part 1, Part 2) are"
     " put in, against the same words as plain lines. Assumes that an empty header says nothing; one that tells what follows may"
-    " be worth more. A mark counts as a word."
+    " be worth more. A mark counts as a word; where length is probed too, that part is"
+    " taken off."
 )
 
 MOST = 3  # headers that are put in

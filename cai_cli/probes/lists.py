@@ -15,7 +15,8 @@ FEATURE = "lists"
 UNIT = "log-odds per unit of log(1 + list items)"
 NOTE = (
     "What list marks are worth: a paragraph becomes a list, an item a sentence, or lists become paragraphs. Assumes that the text"
-    " reads as well either way; where steps are easier to follow as a list, that is in the effect. A mark counts as a word."
+    " reads as well either way; where steps are easier to follow as a list, that is in the effect. A mark counts as a word;"
+    " where length is probed too, that part is taken off."
 )
 
 FEWEST = 3  # sentences of a paragraph that becomes a list

@@ -17,7 +17,7 @@ _OUTCOMES = {
 }  # fmt: skip
 _POSITION = {"consistency": "same winner in both orders", "first_slot_excess": "first minus second slot wins"}
 LEVEL = 0.05
-_PER_ONE = "log-odds per one of the feature"
+_UNITS = {"share": "share", "log-odds per sd": "log-odds per sd", "log-odds per one of the feature": "log-odds per one"}
 _NOTHING = "nothing"  # the first word of what identifies an effect that may be quality
 Row: TypeAlias = "tuple[str | Text, ...]"
 
@@ -82,7 +82,7 @@ def _tells(found: Mapping[str, Any]) -> bool:
 
 
 def _dimension(name: str, found: Mapping[str, Any]) -> Row:
-    unit = {"share": "share", "log-odds per sd": "log-odds per sd", _PER_ONE: "log-odds per one"}.get(found.get("unit", ""), "log-odds")
+    unit = _UNITS.get(found.get("unit", ""), "log-odds")
     known = found["identified_by"]
     known = _NOTHING if known.startswith(_NOTHING) else known
     words = f"  {on_one_line(name).replace('_', ' ')}, {unit}"

@@ -72,10 +72,10 @@ def standing_of(run: Mapping[str, Any], unpriced: Container[str], elapsed_s: flo
     writing = run.get("writing", 0)
     return Standing(
         stages=run["stages"], prompts=run["prompts"], done=run["done"], what=run.get("what", "prompts"), elapsed_s=elapsed_s,
-        per_s=run.get("per_s"), in_flight=run["in_flight"] - writing, writing=writing, slots=run.get("slots"), retried=run["trouble"],
-        held=run.get("held", ""), unpriced=unpriced, stopping=run.get("stopping", False), budget_usd=run.get("budget_usd"),
-        gone_usd=run.get("budget_gone_usd", 0.0), in_all_usd=run.get("dollars_in_all"), servers=run.get("servers", ()),
-        oldest=run.get("oldest"),
+        per_s=run.get("per_s"), in_flight=run["in_flight"] - writing, writing=writing, slots=run.get("slots"),
+        retried=run["trouble"], held=run.get("held", ""), unpriced=unpriced, stopping=run.get("stopping", False),
+        budget_usd=run.get("budget_usd"), gone_usd=run.get("budget_gone_usd", 0.0), in_all_usd=run.get("dollars_in_all"),
+        servers=run.get("servers", ()), oldest=run.get("oldest"),
     )  # fmt: skip
 
 

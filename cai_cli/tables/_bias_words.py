@@ -67,9 +67,14 @@ def _of_steps(facts: Facts) -> Iterator[str]:
 
 
 def _of_probes(facts: Facts) -> Iterator[str]:
-    for name, count in facts.asked.items():
-        if (there := facts.probed.get(name, 0)) < count:
-            yield f"probe '{name}': {there} pairs were probed, not {count}: no more could be changed that way and have votes"
+    few = [
+        f"{name} {there:,} of {count:,}" for name, count in facts.asked.items() if (there := facts.probed.get(name, 0)) < count
+    ]
+    if few:
+        yield (
+            f"fewer pairs were probed than debias.probes asks for: {', '.join(few)}; the others cannot be changed that way, have "
+            "no vote to hold an answer against, or gave no answer"
+        )
 
 
 def _of_data(facts: Facts) -> Iterator[str]:

@@ -39,8 +39,8 @@ class Probes:
     def effect(self, name: str) -> Estimate:
         """The change of the labeler's logit per one of the probe's change.
 
-        Of a labeler with probabilities it is freed of what the probe changed in length, where probes of length tell what that does;
-        verdicts are too coarse to tell.
+        Of a labeler with probabilities it is freed of what the probe changed in length, where probes of length tell what that
+        does; verdicts are too coarse to tell.
         """
         rows = self.rows[name]
         change = np.array([row.change for row in rows])

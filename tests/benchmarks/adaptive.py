@@ -3,7 +3,8 @@
 The world is that of judge_world.py; what is asked is asked by the flows of `cai label-pairs`, and the judge answers each request
 as the world has it. 2,000 pairs, means over 24 repetitions with their standard errors. Each line says PASS or FAIL with its bar;
 exit 1 if one is missed. --quick takes 4 repetitions. Beside the labels: the position bias that debias would estimate from all
-pairs that were asked in both orders, and from the pilot's alone.
+pairs that were asked in both orders, and from the pilot's alone. "freed of length": the liking for length, which is known here,
+is taken off the labels, as debias does where probes or gold identify it; other pairs are then close.
 """
 
 from __future__ import annotations
@@ -143,6 +144,13 @@ def bias_of(rows: Sequence[Pair], one: World) -> tuple[float, bool]:
     return found.value - truth, found.ci[0] <= truth <= found.ci[1]
 
 
+def freed_of_length(outcome: Outcome, one: World) -> float:
+    """How often labels are right when the liking for length, which is known here, is taken off them."""
+    judge, _, _ = one.judges["main"]
+    logits = np.array([votes.logit(votes.clip(row.p_a or 0.0)) for row in outcome.rows]) - judge.c * one.drawn.length[0]
+    return float((np.sign(logits) == one.drawn.truth[0]).mean())
+
+
 def _logits(row: Pair) -> dict[str, float]:
     given = {order: [votes.logit(votes.clip(v.p_a or 0.0)) for v in row.votes if v.order == order] for order in ("ab", "ba")}
     return {order: float(np.mean(said)) for order, said in given.items() if said}
@@ -175,20 +183,23 @@ BARS = (
 
 def compared(bar: Bar, repetitions: int) -> bool:
     """Print one bar. Gives: whether it is cleared"""
-    calls, apart, accuracy, off = list[float](), list[float](), list[float](), 0
+    calls, apart, freed, accuracy, off = list[float](), list[float](), list[float](), list[float](), 0
     biases: dict[str, list[tuple[float, bool]]] = {"all pairs": [], "the pilot's": []}
     for seed in range(repetitions):
         one = world(bar.judge, bar.soft, PAIRS, seed)
         fixed, mine = labelled(one, bar.fixed), labelled(one, bar.settings)
         calls.append(sum(mine.calls.values()) / PAIRS)
         apart.append(mine.right - fixed.right)
+        freed.append(freed_of_length(mine, one) - freed_of_length(fixed, one))
         accuracy.append(mine.right)
         off += mine.policy == "both"
         biases["all pairs"].append(bias_of(mine.rows, one))
         biases["the pilot's"].append(bias_of([row for row in mine.rows if row.id in mine.pilot], one))
     error = float(np.std(apart, ddof=1) / np.sqrt(len(apart)))
-    cleared = float(np.mean(calls)) <= bar.most and float(np.mean(apart)) >= -WITHIN and (not bar.off or off >= 0.9 * repetitions)
+    near = min(float(np.mean(apart)), float(np.mean(freed))) >= -WITHIN
+    cleared = float(np.mean(calls)) <= bar.most and near and (not bar.off or off >= 0.9 * repetitions)
     right = f"accuracy {np.mean(accuracy):.4f}, {np.mean(apart):+.4f} +- {error:.4f} against asking everything"
+    right += f", {np.mean(freed):+.4f} freed of length"
     cost = f"{np.mean(calls):.3f} calls (at most {bar.most})"
     print(f"{'PASS' if cleared else 'FAIL'}  {bar.name}: {cost}, {right}; no shortcut in {off} of {repetitions}")
     for what, found in biases.items():
