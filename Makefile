@@ -32,6 +32,9 @@ bench-judges: install-dev ## Print how much of the truth is recovered from judge
 bench-llmbar: install-dev ## The same on five real judges: make bench-llmbar DATA=llmbar_judge_votes.jsonl.gz
 	@$(BIN)/python tests/benchmarks/llmbar.py $(DATA)
 
+bench-hostile: install-dev ## Print how often hostile texts turn the simulated judge's verdict
+	@$(BIN)/python tests/benchmarks/hostile.py
+
 bench-million: install-dev ## Print seconds and memory of `cai debias` on a million pairs
 	@$(BIN)/python tests/benchmarks/million.py
 
@@ -70,5 +73,5 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 clean: ## Remove .venv, caches and the demo's output
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist data/quickstart
 
-.PHONY: help demo docs test lint wheel-test bench bench-judges bench-llmbar bench-million screenshots lock install install-dev clean
+.PHONY: help demo docs test lint wheel-test bench bench-judges bench-llmbar bench-hostile bench-million screenshots lock install install-dev clean
 .DEFAULT_GOAL := help

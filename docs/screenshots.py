@@ -74,6 +74,10 @@ CAPTURES = (
     Capture("analyze-agreement", "cai analyze agreement bees.yaml"),
     Capture("analyze-refusals", "cai analyze refusals bees.yaml"),
     Capture("analyze-boilerplate", "cai analyze boilerplate bees.yaml"),
+    Capture("analyze-sycophancy", "cai analyze sycophancy beliefs.yaml", "agreeing"),
+    Capture("debias", "cai debias bees.yaml", "biased", alone=True),
+    Capture("audit-sample", "cai audit sample bees.yaml -n 30", alone=True),
+    Capture("audit-score", "cai audit score bees.yaml -i filled.jsonl", "audited", alone=True),
     Capture("export", "cai export bees.yaml --to sft --to preference", alone=True),
     Capture("doctor", "cai doctor bees.yaml --offline"),
     Capture("config-check", "cai config check bees.yaml"),
@@ -212,8 +216,46 @@ def killed(stage: Stage) -> Path:
     return folder
 
 
+def biased(stage: Stage) -> Path:
+    """Pairs of a judge that likes what is first, what is long and what the user believes; probes ask for its biases."""
+    world = {"position": 0.6, "length": 0.5, "sycophancy": 0.4, "logprobs": True}
+    model = {"provider": "simulated", "name": "small-world", "world": world}
+    probes = {"debias": {"probes": {"length": 50, "sycophancy": 50}}}
+    folder = stage.folder("biased", 150, model=model, critique="off", revise="off", label_pairs={"reasoning": False}, **probes)
+    for verb in ("generate", "label-pairs"):
+        stage.cai(folder, verb, "bees.yaml", "-q")
+    return folder
+
+
+def audited(stage: Stage) -> Path:
+    """Pairs that were handed to people, and what two of them filled in: mostly the labels, the second with ties of their own."""
+    folder = stage.folder("audited", 120, label_pairs={"votes": 2})
+    stage.cai(folder, "run", "bees.yaml", "-q")
+    stage.cai(folder, "audit", "sample", "bees.yaml", "-n", "80")
+    shards, data = [], folder / "data" / "bees"
+    for shard in sorted((data / "debias" / "latest").glob("train-*")):
+        shards += map(json.loads, shard.read_text("utf-8").splitlines())
+    chosen = {row["id"]: row["chosen"] for row in shards}
+    with open(folder / "filled.jsonl", "w", encoding="utf-8") as file:
+        for number, row in enumerate(map(json.loads, (data / "audit" / "sample-0001.jsonl").read_text("utf-8").splitlines())):
+            same = (row["response_1"] == chosen.get(row["id"], "")) == (number % 9 != 0)
+            for person in ("ann", "ben"):
+                said = "tie" if person == "ben" and number % 7 == 0 else "1" if same else "2"
+                file.write(json.dumps(row | {"label": said, "annotator": person}) + "\n")
+    return folder
+
+
+def agreeing(stage: Stage) -> Path:
+    """Answers of a model that agrees with whatever is believed, most of the time."""
+    folder = stage.folder("agreeing")
+    for name in ("beliefs.yaml", "beliefs.jsonl"):
+        shutil.copy(SCREENS.parent.parent / "configs" / name, folder)
+    stage.cai(folder, "run", "beliefs.yaml", "-q")
+    return folder
+
+
 SCENES: dict[str, Callable[[Stage], Path]] = {
-    one.__name__: one for one in (fresh, priced, done, grown, damaged, slow, refused, running, killed)
+    one.__name__: one for one in (fresh, priced, done, grown, damaged, slow, refused, running, killed, biased, audited, agreeing)
 }  # fmt: skip
 
 

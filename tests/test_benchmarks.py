@@ -141,7 +141,7 @@ def test_a_judge_that_is_the_wrong_way_round_is_named_and_turned() -> None:
     found = judge_rows.fresh(judge_rows.rows(drawn, [cast], judge_rows.GOLD), judges.PAIRS)
     first, *warned = judge_rows.judged(reversed_judge, found, [cast], drawn, True)
     assert first.passed
-    assert "worse than chance" in warned[0].text
+    assert "the wrong way round" in warned[0].text
 
 
 def test_real_judges_are_read_and_compared(tmp_path: Path) -> None:

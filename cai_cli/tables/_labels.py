@@ -41,7 +41,6 @@ class Labels:
             return None
         return Label(p_a=p_a, p_a_raw=raw, consistent=None if same < 0 else bool(same), flags=_named(int(self.marks[row])))
 
-
     def __iter__(self) -> Iterator[Label | None]:
         """One by one, quicker than by their numbers."""
         columns = (self.p_a.tolist(), self.p_a_raw.tolist(), self.consistent.tolist(), self.marks.tolist())
