@@ -40,6 +40,11 @@ class Facts:
     pilot_said: Sequence[str]  # why labelers could not be asked less
 
 
+def pairs(count: int) -> str:
+    """So many pairs, in words."""
+    return f"{count:,} pair" if count == 1 else f"{count:,} pairs"
+
+
 def warnings(facts: Facts) -> list[str]:
     """What is to be known of these labels, the graver first: what speaks against them, then which biases there are."""
     against = (line for labeler in facts.labelers for line in _against(labeler, facts))
@@ -81,9 +86,9 @@ def _of_data(facts: Facts) -> Iterator[str]:
     if facts.usable < FEW:
         yield f"only {facts.usable} pairs have a verdict: with fewer than {FEW} no number here is worth acting on"
     if facts.bad:
-        yield f"{facts.bad} pairs have a vote that cannot be read; they are rejected as bad_vote"
+        yield f"{pairs(facts.bad)} with a vote that cannot be read: rejected as bad_vote"
     if missing := facts.rows - facts.usable:
-        yield f"{missing} pairs have no verdict at all; they are rejected as no_verdict"
+        yield f"{pairs(missing)} without any verdict: rejected as no_verdict"
     if facts.gold >= FEW and max(facts.gold_a, facts.gold - facts.gold_a) / facts.gold > ONE_SIDED:
         yield f"gold is on side a in {facts.gold_a} of {facts.gold} pairs: a judge that always says so would look right"
     ci = facts.after["accuracy_ci"]
@@ -201,11 +206,11 @@ def _what_was_done(labeler: Labeler, facts: Facts) -> str:
     if not labeler.one_order:
         return "it cancels over the two orders"
     if labeler.name in facts.piloted:
-        return f"as its pilot found it, it is removed from the {labeler.one_order} pairs with one order, cancels in the others"
+        return f"as its pilot found it, it is removed from the {pairs(labeler.one_order)} with one order, cancels in the others"
     if labeler.name in facts.shift:
         chosen = "" if labeler.both_orders < FEW else "; it is taken from those with both, as if chance had chosen them"
-        return f"removed from the {labeler.one_order} pairs with one order, cancels in the others{chosen}"
-    return f"not removed from the {labeler.one_order} pairs with one order (debias.position is false)"
+        return f"removed from the {pairs(labeler.one_order)} with one order, cancels in the others{chosen}"
+    return f"not removed from the {pairs(labeler.one_order)} with one order (debias.position is false)"
 
 
 def recommendations(facts: Facts) -> list[str]:

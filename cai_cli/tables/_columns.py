@@ -20,7 +20,7 @@ NO_GOLD = 9
 _SLOT = {"ab": 1, "ba": -1}
 _P_A = {"a": 1.0, "b": 0.0, "tie": 0.5, "abstain": float("nan")}
 CLAMPED_BY = 1e-6  # less is rounding
-SAMPLE = 20_000  # pairs, at least, whose manners are measured where there are more: more would not change a digit that counts
+SAMPLE = 8_000  # pairs, at least, whose manners are measured where there are more: more would not change a digit that counts
 BATCH = 2_000  # pairs whose numbers are taken at once
 
 

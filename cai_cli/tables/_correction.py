@@ -90,7 +90,7 @@ def _identified(
 ) -> Iterator[tuple[str, str, dict[str, Floats]]]:
     """What swaps and probes identify: the step, in words, and what is to be taken off."""
     if single := int(plain.one[:, known.position != 0].any(axis=1).sum()):
-        yield "position", f"position of {single:,} pairs seen in one order", {"position": known.position}
+        yield "position", f"position, of {single:,} seen in one order", {"position": known.position}
     if known.token.any():
         yield "token", "names of labels by swaps", {"token": known.token}
     offset, taken = np.zeros(plain.logits.shape), dict[str, None]()
