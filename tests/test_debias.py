@@ -230,7 +230,7 @@ def test_no_rows_at_all_still_make_a_report() -> None:
     document = measure([], DEFAULTS, 7).document
     assert document["labelers"] == {}
     assert document["after"] == {**document["before"], "kept_share": 0.0}
-    assert "only 0 pairs" in document["warnings"][0]
+    assert "0 pairs with a verdict" in document["warnings"][0]
 
 
 def reversed_judge(rng: np.random.Generator, logit: float) -> float | None:
@@ -253,7 +253,7 @@ def shy(rng: np.random.Generator, logit: float) -> float | None:
         (world(blind, 200, 11), "no better than chance"),
         (world(shy, 200, 12), "abstentions"),
         (world(verdict, 200, 13, single=1.0), "only one order"),
-        (world(verdict, 12, 14), "only 12 pairs"),
+        (world(verdict, 12, 14), "12 pairs with a verdict"),
         (world(verdict, 200, 15, b=2.0), "the same candidate wins in both orders in only"),
         ([replace(row, gold="a") for row in world(verdict, 200, 16)], "gold is on side a in 200 of 200"),
         ([pair(n, (vote(1.0, "ab"), vote(1.0, "ba"))) for n in range(40)], "votes alone do not tell the bias"),

@@ -231,6 +231,11 @@ class Terminal:
             assert time.monotonic() < end, f"never said {text!r}: {self.said}"
             self._read(0.2)
 
+    def until_asked(self, text: str) -> None:
+        """Read on until it says so, and waits for the answer: between the two a signal finds nobody."""
+        self.until(text)
+        time.sleep(0.5)
+
     def _read(self, wait_s: float) -> bool:
         if not select.select([self.master], [], [], wait_s)[0]:
             return True
@@ -244,9 +249,12 @@ class Terminal:
     def type(self, line: str) -> None:
         os.write(self.master, f"{line}\n".encode())
 
-    def end(self) -> int:
+    def end(self, within_s: float = 60.0) -> int:
+        end = time.monotonic() + within_s
         while self._read(1.0) and self.process.poll() is None:
-            pass
+            if time.monotonic() > end:
+                self.process.kill()
+                raise AssertionError(f"it never ended: {self.said}")
         code = self.process.wait(20)
         while self._read(0.0) and select.select([self.master], [], [], 0)[0]:
             pass
@@ -288,17 +296,17 @@ def test_wrong_answers_are_told_and_asked_again(tmp_path: Path) -> None:
 
 def test_ctrl_c_and_the_end_of_the_input_leave_nothing_behind(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, "init", "new")
-    terminal.until("number [1]: ")
+    terminal.until_asked("number [1]: ")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.end() == 130
     assert terminal.said.splitlines()[-1] == "cai: nothing was written; to begin again: cai init new", terminal.said
     assert "in flight" not in terminal.said
     terminal = Terminal(tmp_path, "init", "new")
-    terminal.until("number [1]: ")
+    terminal.until_asked("number [1]: ")
     terminal.process.send_signal(signal.SIGTERM)
     assert (terminal.end(), "nothing was written" in terminal.said) == (75, True)
     terminal = Terminal(tmp_path, "init", "new")
-    terminal.until("number [1]: ")
+    terminal.until_asked("number [1]: ")
     os.write(terminal.master, b"\x04")
     assert terminal.end() == 2
     assert "--yes" in terminal.said

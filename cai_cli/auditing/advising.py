@@ -15,7 +15,7 @@ SPLIT = 0.02  # by how much more than with the AI people may disagree with one a
 SIGNIFICANT = 0.05
 _BY_SWAP = ("position", "label token")
 _CANCEL = "keep asking in both orders (label_pairs.orders), which cancels it"
-_CORRECT = "correct what can be corrected (debias: length, style, probes)"
+_CORRECT = "see which of these `cai debias` has taken off, and correct what is left (debias.length, style, probes)"
 GAP = 0.05  # of a bias that people's labels show
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from cai_cli.cli._stage import stage_app
 
-HELP = """Pairs with votes to preferences: position bias measured with an interval, votes aggregated, labels with weights.
-Asks nothing, unless debias.probes has the labelers asked again about pairs of which one thing was changed that is not content.
+HELP = """Pairs with votes to preferences: measures what labelers owe to position, length and style, takes off what swaps, probes
+or gold identify, and says all of it in _bias.json. Asks nothing, unless debias.probes has the labelers asked again about pairs of
+which one thing was changed that is not content.
 
 \b
 Examples:

@@ -16,7 +16,7 @@ from cai_cli.errors import Fix
 from cai_cli.reports.quantities import counted, reasons, unpriced
 from cai_cli.visible import on_one_line
 
-NOTICED = 6  # warnings of a bias report that are shown
+NOTICED, ADVISED = 6, 2  # warnings and recommendations of a bias report that are shown
 _CAP = "limits.budget_usd="
 
 
@@ -38,7 +38,7 @@ def tell(config: Config, summary: Summary) -> None:
         err.print()
         err.print(bias_table(summary.report))
         err.print()
-        err.print(named(_noticed(summary.report)))
+        err.print(named([*_noticed(summary.report), *_next(summary.report)]))
     if summary.diversity is not None:
         err.print()
         err.print(diversity_table(summary.diversity))
@@ -67,6 +67,11 @@ def _noticed(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     more = [f"and {len(said) - NOTICED} more, in _bias.json"] if len(said) > NOTICED + 1 else said[NOTICED:]
     lines = [*said[:NOTICED], *more] or ["nothing that would be against these labels"]
     return [("" if at else "noticed", line) for at, line in enumerate(lines)]
+
+
+def _next(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The first recommendations of a bias report."""
+    return [("" if at else "advice", line) for at, line in enumerate(report["recommendations"][:ADVISED])]
 
 
 def _calls(summary: Summary) -> Iterator[tuple[str, str]]:

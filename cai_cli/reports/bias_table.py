@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _OUTCOMES = {
-    "accuracy": "accuracy on gold", "accuracy_all": "  before filtering", "log_loss": "log-loss on gold, nats",
+    "accuracy": "accuracy on gold", "accuracy_all": "  before filtering",
+    "log_loss": "log-loss on gold, nats",
+    "log_loss_all": "  before filtering",
     "longer_wins": "longer answer wins", "longer_wins_gap": "  more than in gold", "kept_share": "share of pairs kept",
 }  # fmt: skip
 _POSITION = {"consistency": "same winner in both orders", "first_slot_excess": "first minus second slot wins"}
@@ -63,7 +65,8 @@ def _head(*words: str) -> Iterator[Row]:
 def _labeler(name: str, labeler: Mapping[str, Any], itself: Mapping[str, Any]) -> Iterator[Row]:
     position = labeler["position"]
     yield from _head(name, "value", "95%", "known by")
-    yield "  position bias b, log-odds", _number(position["b"], "+"), _interval(position["ci"], "+"), "swap"
+    known = "-" if position["b"] is None else "swap"
+    yield "  position bias b, log-odds", _number(position["b"], "+"), _interval(position["ci"], "+"), known
     for key, words in _POSITION.items():
         sign = "+" if key == "first_slot_excess" else ""
         yield f"  {words}", _number(position[key], sign), _interval(itself.get(key, {}).get("ci"), sign), ""

@@ -161,7 +161,8 @@ def broken_panel(columns: Columns, free: Evidence) -> Iterator[str]:
     names = columns.labelers
     for k, name in enumerate(names) if len(names) >= PANEL else ():
         if _opposed(columns, free, k):
-            yield f"labeler '{name}' opposes the others: it may be the wrong way round, which gold would tell"
+            ask = "" if columns.judged.sum() >= FEW else ", which gold would tell"
+            yield f"labeler '{name}' opposes the others: it may be the wrong way round{ask}"
     votes = outcome.side(aggregate.probability(free.logits)).astype(np.float64)
     found = correlated(np.where(np.isfinite(free.logits), votes, np.nan), columns.prompt)
     if found.worst is not None and _there(found.pairs) and (found.pairs.value or 0) > 0:

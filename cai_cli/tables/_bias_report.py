@@ -144,7 +144,7 @@ def _document(found: Found, settings: Settings, known: Known, seed: int) -> dict
         gold=gold, gold_a=int((columns.gold == 1).sum()), after=after, softened=columns.softened,
         steps=found.correction.steps, correctable=_correction.correctable(settings), panel=panel,
         broken=tuple(_assumptions.broken_panel(columns, found.free)), asked=dict(settings.probes), probed=document["probes"],
-        piloted=known.pilot.shift, pilot_said=known.pilot.warnings,
+        fitted=found.correction.terms, piloted=known.pilot.shift, pilot_said=known.pilot.warnings,
     )  # fmt: skip
     said = {"recommendations": _bias_words.recommendations(facts), "warnings": _bias_words.warnings(facts)}
     return {key: plain_value(value) for key, value in (document | said).items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai_cli import probes
+from cai_cli.features import FEATURES
 from cai_cli.tables._correction import Step
 from cai_cli.tables._dimensions import ENOUGH_GOLD, PER_ONE, PER_SD, SELF, Dimension
 from cai_cli.tables._measure import Labeler
@@ -36,6 +37,7 @@ class Facts:
     broken: Sequence[str]  # what is assumed of the panel and does not hold
     asked: Mapping[str, int]  # probes that the settings ask for
     probed: Mapping[str, int]  # pairs that were probed, by dimension
+    fitted: Collection[str]  # features in the fit to gold, where one was kept
     piloted: Collection[str]  # labelers whose position bias a pilot froze
     pilot_said: Sequence[str]  # why labelers could not be asked less
 
@@ -84,7 +86,7 @@ def _of_probes(facts: Facts) -> Iterator[str]:
 
 def _of_data(facts: Facts) -> Iterator[str]:
     if facts.usable < FEW:
-        yield f"only {facts.usable} pairs have a verdict: with fewer than {FEW} no number here is worth acting on"
+        yield f"{pairs(facts.usable)} with a verdict: with fewer than {FEW} no number here is worth acting on"
     if facts.bad:
         yield f"{pairs(facts.bad)} with a vote that cannot be read: rejected as bad_vote"
     if missing := facts.rows - facts.usable:
@@ -113,7 +115,8 @@ def _against(labeler: Labeler, facts: Facts) -> Iterator[str]:
         yield f"{who}: {count} votes are nearer to .5 than the judge was (a clamp): its biases are larger than they look here"
     low = swaps.consistency.value
     if swaps.n >= FEW and low is not None and low < INCONSISTENT:
-        yield f"{who}: the same candidate wins in both orders in only {low:.1%} of {swaps.n} comparisons"
+        why = "; mostly its liking for a slot" if labeler.position.bias.significant else ""
+        yield f"{who}: the same candidate wins in both orders in only {low:.1%} of {swaps.n} comparisons{why}"
     chance = swaps.above_chance.ci
     if swaps.n >= FEW and chance and chance[0] <= 0:
         yield f"{who}: its agreement with itself over the orders is no more than chance: it may know nothing about these pairs"
@@ -157,14 +160,11 @@ def _identified(one: Dimension, facts: Facts) -> str:
 
 
 def _what_became(one: Dimension, facts: Facts) -> str:
-    taken = {"probe": ("probes",), "gold": ("panel", "calibration")}[one.identified_by]
-    if one.unit == PER_ONE:
-        return "no two answers differ in it, so there is nothing to correct"
     if one.name not in facts.correctable:
-        style = one.unit == PER_SD and one.name != "refusal"
-        return f"not corrected (debias.style: [{one.name}])" if style and one.name != "length" else "not corrected"
-    made = any(step.kept and step.name in taken for step in facts.steps)
-    return "taken off" if made else "not taken off"
+        style = one.name != "length" and one.name in FEATURES and FEATURES[one.name].corrects
+        return f"not corrected (debias.style: [{one.name}])" if style else "not corrected"
+    probed = one.identified_by == "probe" and any(step.kept and step.name == "probes" for step in facts.steps)
+    return "taken off" if probed or one.name in facts.fitted else "not taken off"
 
 
 def _with_ci(found: Any) -> str:
@@ -189,7 +189,7 @@ def _of_orders(labeler: Labeler) -> Iterator[str]:
     if not labeler.both_orders and labeler.one_order:
         yield f"{who}: only one order was asked, so its position bias can be neither measured nor removed"
     elif labeler.both_orders < FEW:
-        yield f"{who}: only {labeler.both_orders} pairs were answered in both orders"
+        yield f"{who}: too few answers in both orders: {pairs(labeler.both_orders)}"
     if labeler.both_orders and position.warning:
         yield f"{who}: {position.warning}"
 
@@ -231,9 +231,12 @@ def _about_votes(facts: Facts) -> Iterator[str]:
 
 
 def _unsure(labeler: Labeler) -> bool:
+    """Whether a labeler knows too little, by gold where there is enough. Verdicts that turn with the order are bias, no ignorance."""
     gold, swaps = labeler.gold, labeler.position.swapped
-    wrong = gold.n >= FEW and gold.kappa.ci is not None and gold.kappa.ci[0] <= 0
-    return wrong or (swaps.n >= FEW and (swaps.consistency.value or 0.0) < INCONSISTENT)
+    if gold.n >= FEW:
+        return gold.kappa.ci is not None and gold.kappa.ci[0] <= 0
+    chance = swaps.above_chance.ci
+    return swaps.n >= FEW and chance is not None and chance[0] <= 0
 
 
 def _about_labels(facts: Facts) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Settings(Section):
     bold, formality, assertiveness, complexity. All of them are measured anyway."""
     probes: dict[str, Count] = Field(default_factory=dict)
     """How many pairs to put to the labelers again with one thing changed that is not content, by what is changed: {length: 50}.
-    This asks: each costs as much as labelling its pair."""
+    This asks: each costs as much as labelling its pair; twice that where two variants are compared, as of sycophancy."""
     aggregate: Literal["auto", "mean", "weighted", "dawid_skene"] = "auto"
     """How several labelers become one label. auto: weighted by gold where there is enough, else the mean of their log-odds.
     dawid_skene: by how often each is right, estimated from the votes alone; it takes three labelers."""
