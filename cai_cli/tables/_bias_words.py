@@ -231,7 +231,7 @@ def _about_votes(facts: Facts) -> Iterator[str]:
 
 
 def _unsure(labeler: Labeler) -> bool:
-    """Whether a labeler knows too little, by gold where there is enough. Verdicts that turn with the order are bias, no ignorance."""
+    """Whether a labeler knows too little, by gold where there is enough. Verdicts that turn with the order are a bias."""
     gold, swaps = labeler.gold, labeler.position.swapped
     if gold.n >= FEW:
         return gold.kappa.ci is not None and gold.kappa.ci[0] <= 0
