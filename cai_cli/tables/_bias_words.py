@@ -160,6 +160,8 @@ def _identified(one: Dimension, facts: Facts) -> str:
 
 
 def _what_became(one: Dimension, facts: Facts) -> str:
+    if one.unit == PER_ONE:
+        return "no two answers differ in it, so there is nothing to correct"
     if one.name not in facts.correctable:
         style = one.name != "length" and one.name in FEATURES and FEATURES[one.name].corrects
         return f"not corrected (debias.style: [{one.name}])" if style else "not corrected"
