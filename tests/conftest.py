@@ -120,3 +120,22 @@ def server(running: Server) -> Server:
     """The same, with the options that it begins with, counting from zero."""
     running.reset(**CALM)
     return running
+
+
+@pytest.fixture(scope="session")
+def judged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run, its pairs judged and debiased: for copies only."""
+    from exporting import ran
+
+    folder = tmp_path_factory.mktemp("judged")
+    ran(folder)
+    return folder
+
+
+@pytest.fixture
+def judged(judged_run: Path, tmp_path: Path) -> Path:
+    """A copy of that run in tmp_path, where `cai` works. Gives: its output"""
+    shutil.copytree(judged_run / "out", tmp_path / "out", symlinks=True)
+    for name in ("cai.yaml", "prompts.jsonl"):
+        shutil.copy(judged_run / name, tmp_path / name)
+    return tmp_path / "out"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exporting import ran
 from hypothesis import given
 from hypothesis import strategies as st
 from outside import Cai, write_rows
@@ -212,19 +211,9 @@ def test_argillas_answers_become_rows_a_person() -> None:
 # The command.
 
 
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("judged")
-    ran(folder)
-    return folder
-
-
 @pytest.fixture
-def audit(judged: Path, cai: Cai, tmp_path: Path) -> Cai:
+def audit(judged: Path, cai: Cai) -> Cai:
     """`cai audit WHAT cai.yaml -o out ...` on a copy of a finished run, in tmp_path."""
-    shutil.copytree(judged / "out", tmp_path / "out", symlinks=True)
-    for name in ("cai.yaml", "prompts.jsonl"):
-        shutil.copy(judged / name, tmp_path / name)
     return lambda what, *args: cai("audit", what, "cai.yaml", "-o", "out", *args)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exporting import ran
 from outside import Cai, environment, write_rows
 from test_audit_score import audited, population
 
@@ -138,21 +137,11 @@ def test_a_spreadsheets_line_ends_make_no_other_response() -> None:
     assert drawing.content_of("One.\n\nTwo.", "x") != drawing.content_of("One.\nTwo.", "x")
 
 
-@pytest.fixture(scope="module")
-def judged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("judged")
-    ran(folder)
-    return folder
-
-
 @pytest.fixture
-def out(judged_run: Path, cai: Cai, tmp_path: Path) -> Path:
-    """A copy of a finished run's output, in tmp_path, with a sample drawn of it; `cai` runs in tmp_path."""
-    shutil.copytree(judged_run / "out", tmp_path / "out", symlinks=True)
-    for name in ("cai.yaml", "prompts.jsonl"):
-        shutil.copy(judged_run / name, tmp_path / name)
+def out(judged: Path, cai: Cai) -> Path:
+    """The output of a finished run, with a sample drawn of it."""
     cai("audit", "sample", "cai.yaml", "-o", "out", "-n", 30)
-    return tmp_path / "out"
+    return judged
 
 
 def drawn_rows(out: Path, **values: Any) -> list[dict[str, Any]]:

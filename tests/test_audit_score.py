@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from exporting import ran
 from outside import Cai, write_rows
 
 from cai_cli.auditing import advising, drawing, kinds, measuring
@@ -285,19 +283,9 @@ def test_good_labels_need_no_advice_and_a_biased_report_is_told() -> None:
 # The command, and what exports say of it.
 
 
-@pytest.fixture(scope="module")
-def judged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("judged")
-    ran(folder)
-    return folder
-
-
 @pytest.fixture
-def out(judged_run: Path, cai: Cai, tmp_path: Path) -> Path:
-    shutil.copytree(judged_run / "out", tmp_path / "out", symlinks=True)
-    for name in ("cai.yaml", "prompts.jsonl"):
-        shutil.copy(judged_run / name, tmp_path / name)
-    return tmp_path / "out"
+def out(judged: Path) -> Path:
+    return judged
 
 
 def label(cai: Cai, out: Path, *, agree: bool, n: int = 40, **more: Any) -> tuple[int, str, str]:
