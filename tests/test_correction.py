@@ -193,6 +193,13 @@ def test_labelers_are_weighted_by_what_gold_says_of_each() -> None:
     assert weighted.document["agreement"]["panel"]["labelers"] == 3
 
 
+def test_a_calibration_that_weights_leave_no_place_for_is_told() -> None:
+    pairs, _ = panel(300, 14, gold=150)
+    report = measure(pairs, Settings(calibrate="isotonic"), 7)
+    assert steps(report) == {"panel": True, "calibration": False}
+    assert any("calibrate: isotonic" in line and "aggregate: mean" in line for line in report.document["warnings"])
+
+
 def test_dawid_skene_needs_three_labelers_and_no_gold() -> None:
     pairs, truths = panel(800, 15, gold=0)
     good = [replace(row, votes=tuple(at for at in row.votes if at.labeler != "turned")) for row in pairs]

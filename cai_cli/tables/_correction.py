@@ -120,6 +120,9 @@ def _gold(found: Correction, columns: Columns, plain: Evidence, logits: Floats, 
             found.refuse("calibration", "calibration on gold", f"{golden} pairs with gold are too few: it takes {ENOUGH_GOLD}")
         return
     weighted = settings.aggregate in ("auto", "weighted") and logits.shape[1] > 1 and _weighted(found, columns, logits, settings)
+    if weighted and settings.calibrate in ("temperature", "isotonic"):
+        why = "weighing labelers by gold calibrates them, too; it is for aggregate: mean"
+        found.refuse("calibration", f"calibrate: {settings.calibrate}", why)
     if not weighted and settings.calibrate != "off":
         _calibrated(found, columns, settings)
 
