@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: install ## Install, run the whole pipeline on the simulated model, show what came out
 	@$(BIN)/cai run configs/quickstart.yaml
@@ -37,6 +37,19 @@ bench-hostile: install-dev ## Print how often hostile texts turn the simulated j
 
 bench-million: install-dev ## Print seconds and memory of `cai debias` on a million pairs
 	@$(BIN)/python tests/benchmarks/million.py
+
+bench-ceiling: install-dev ## Print requests a second of one process on one core, and microseconds by part of a request
+	@$(BIN)/python tests/benchmarks/ceiling.py
+
+bench-limits: install-dev ## Print which share of a server's rate limits a run uses, and how a storm of 529s ends
+	@$(BIN)/python tests/benchmarks/limits.py
+	@$(BIN)/python tests/benchmarks/storm.py
+
+bench-estimates: install-dev ## Print how far estimates are from what runs cost
+	@$(BIN)/python tests/benchmarks/estimates.py
+
+bench-prompts: install-dev ## Print seconds and memory of a million prompts, killed at half: make bench-prompts N=1000000
+	@$(BIN)/python tests/benchmarks/million_prompts.py $(N)
 
 screenshots: install-dev ## Make docs/screens anew: what every display shows (needs tmux)
 	@$(BIN)/python docs/screenshots.py
@@ -73,5 +86,5 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 clean: ## Remove .venv, caches and the demo's output
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist data/quickstart
 
-.PHONY: help demo docs test lint wheel-test bench bench-judges bench-llmbar bench-hostile bench-million screenshots lock install install-dev clean
+.PHONY: help demo docs test lint wheel-test bench bench-judges bench-llmbar bench-hostile bench-million bench-ceiling bench-limits bench-estimates bench-prompts screenshots lock install install-dev clean
 .DEFAULT_GOAL := help

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from cai_cli import constitution, exemplars, prompts, providers
 from cai_cli.documents import Problem, dotted
 from cai_cli.errors import Fix
-from cai_cli.providers._world import world_of
 from cai_cli.settings import ModelSection
 from cai_cli.shipped import shipped
 from cai_cli.validation import KeyPath, Mistake, mistake, near
@@ -74,6 +73,8 @@ def _check_models(config: Config) -> Iterator[Mistake]:
 
 def _check_worlds(config: Config) -> Iterator[Mistake]:
     """What is wrong with the simulated worlds that are set, each key by itself, so that it is told of at its own line."""
+    from cai_cli.providers._world import world_of
+
     default: KeyPath = ("model",)
     for path, model in ({default: config.model} | dict(_asked(config))).items():
         if model.provider != "simulated" or (path != default and model.world is config.model.world):
@@ -122,7 +123,7 @@ def _check_templates(config: Config) -> Iterator[Mistake]:
         template = getattr(section, "template", None)
         if isinstance(template, str):
             try:
-                prompts.find(template, name, config.folder)
+                prompts.find(template, getattr(section, "asked_as", name), config.folder)
             except Fix as fix:
                 yield from (Mistake((name, "template"), f"{name}: {message}", hint) for message, hint in fix.problems)
 

@@ -14,16 +14,29 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr, StringConstraints, create_model
 
 from cai_cli import checks, documents, stages, tables
 from cai_cli.documents import Document, Problem
 from cai_cli.errors import Fix
-from cai_cli.settings import LimitsSection, ModelSection, PromptsSection, Section, ShardsSection, Share, SplitSection, Text
+from cai_cli.settings import (
+    EstimateSection,
+    LimitsSection,
+    ModelSection,
+    PromptsSection,
+    Section,
+    ShardsSection,
+    Share,
+    SplitSection,
+    Text,
+)
 from cai_cli.shipped import shipped
-from cai_cli.validation import KeyPath, Mistake, sections_in, unknown_key, validated
+from cai_cli.validation import KeyPath, Mistake, mistake, sections_in, unknown_key, validated
+
+if TYPE_CHECKING:
+    from cai_cli.price_lists import PriceList
 
 S = TypeVar("S", bound=Section)
 
@@ -63,6 +76,9 @@ class Config(Section):
     """The constitution's file: relative to the config, then ./configs, then the shipped one; or a shipped one's name."""
     model: ModelSection = ModelSection()
     """Who is asked, unless a stage says otherwise."""
+    prices: Text | None = None
+    """A price list of your own, of the form of the shipped configs/prices.yaml: its models go before the shipped ones. Relative
+    to the config."""
     prompts: PromptsSection | None = None
     """Where prompts come from. Default: -i."""
     limits: LimitsSection = LimitsSection()
@@ -73,10 +89,13 @@ class Config(Section):
     """How the output is cut into files."""
     audit: AuditSection = AuditSection()
     """How people check the labels."""
+    estimate: EstimateSection = EstimateSection()
+    """What people would cost, for `cai estimate`."""
 
     _path: Path = PrivateAttr()
     _stages: dict[str, Section] = PrivateAttr(default_factory=dict)
     _off: frozenset[str] = PrivateAttr(default=frozenset())
+    _price_list: PriceList | None = PrivateAttr(default=None)
     # The keys that flags gave: a path on the command line is meant from the working directory.
     _here: frozenset[str] = PrivateAttr(default=frozenset())
 
@@ -115,6 +134,11 @@ class Config(Section):
     def off(self) -> frozenset[str]:
         """The stages that are switched off by name, as in `critique: off`: revise then works without critiques."""
         return self._off
+
+    @property
+    def price_list(self) -> PriceList | None:
+        """The config's own price list; None: it has none."""
+        return self._price_list
 
     def section(self, kind: type[S]) -> S | None:
         """A stage's section, such as config.section(generate.Settings); None where the config has none."""
@@ -178,9 +202,27 @@ def load(
     wrong = {one.path for one in mistakes}
     more, problems = checks.check(config, given.raw)
     mistakes += [one for one in more if not any(one.path[: len(path)] == path for path in wrong)]
+    unread, unpriced = _read_prices(config)
+    mistakes, problems = [*mistakes, *unread], [*problems, *unpriced]
     if mistakes or problems or given.problems:
         raise given.all_at_once(mistakes, problems)
     return config
+
+
+def _read_prices(config: Config) -> tuple[list[Mistake], Sequence[Problem]]:
+    """Read the config's own price list, if it names one. Gives: what is wrong with its name, and the problems of that file"""
+    if config.prices is None:
+        return [], ()
+    path = config.input_path(config.prices, "prices")
+    if not path.is_file():
+        return [mistake(("prices",), f"names no file: '{config.prices}'", "a path is relative to the config")], ()
+    from cai_cli import price_lists
+
+    try:
+        config._price_list = price_lists.load(path)
+    except Fix as fix:
+        return [], fix.problems
+    return [], ()
 
 
 def schema() -> dict[str, Any]:
@@ -228,8 +270,13 @@ def _points() -> Any:
 
 
 def _kinds() -> Iterator[tuple[str, type[Section]]]:
+    """Every stage's section by its name, and what all keys mean."""
+    from cai_cli.meanings import describe
+
+    describe(Config)
     for name in dict.fromkeys([*_own_names(), *sorted(point.name for point in _points())]):
         if name not in Config.model_fields and (kind := _kind(name)) is not None:
+            describe(kind)
             yield name, kind
 
 

@@ -25,7 +25,8 @@ KNOWN_STOPS = frozenset(
 class Model:
     """Who is asked. Where it is reached (`base_urls`, `key_env`, `allow_http`) is not part of a request's identity.
 
-    `retry_truncated`: a reply that was cut off at max_tokens is asked for once more, with twice the tokens.
+    `retry_truncated`: a reply that was cut off at max_tokens is asked for once more, with twice the tokens. `caching` is how a
+    question is billed, not what is asked: auto | off | 1h, as `cai_cli.caching` reads it.
     """
 
     provider: str
@@ -34,8 +35,9 @@ class Model:
     base_urls: tuple[str, ...] = ()
     key_env: str = ""
     allow_http: bool = False
-    price: Mapping[str, float] | None = None  # dollars per million tokens {input, output}; None: the price list's
+    price: Mapping[str, Any] | None = None  # fields of prices.Price, `input` and `output` among them; None: the price list's
     retry_truncated: bool = False
+    caching: str = "auto"
 
     @property
     def max_tokens(self) -> int:
@@ -54,7 +56,9 @@ class Request:
     `draw` keeps the n samples of one prompt n replies. `attempt` counts how often the same question was put before because its
     reply could not be used. `options` are the words that the answer chooses from, for servers that tell their probabilities.
     `stage` and `row` say on whose behalf, for counting and logs; `about` says what for (round, principle, labeler, order...), for
-    people. These four are not part of the identity: the question is the same.
+    people. `constant`, (turns, characters), says what of the messages recurs from row to row of this stage, model and system: the
+    first `turns` of them, and the first `characters` of the one after these. The system prompt always does. These five are not
+    part of the identity: the question is the same.
     """
 
     model: Model
@@ -67,6 +71,7 @@ class Request:
     stage: str = ""
     row: str = ""
     about: Mapping[str, str | int] = field(default_factory=dict)
+    constant: tuple[int, int] = (0, 0)
 
     def identity(self) -> dict[str, Any]:
         """What makes this request this one, as plain JSON values. Two requests with the same identity are bought once."""
@@ -103,6 +108,7 @@ class Reply:
     tokens_out: int = 0
     tokens_cache_read: int = 0
     tokens_cache_write: int = 0
+    tokens_cache_write_1h: int = 0  # of these, those that are kept an hour and not five minutes
     estimated: bool = False
     probabilities: Mapping[str, float] | None = None
 
@@ -157,7 +163,7 @@ def _whole(request: Request) -> Flow[Reply]:
 
 def _joined(begun: Reply, rest: Reply) -> Reply:
     """A reply that paused and what continued it, as one; its tokens are those of both."""
-    counts = ("tokens_in", "tokens_out", "tokens_cache_read", "tokens_cache_write")
+    counts = ("tokens_in", "tokens_out", "tokens_cache_read", "tokens_cache_write", "tokens_cache_write_1h")
     sums = {name: getattr(begun, name) + getattr(rest, name) for name in counts}
     return replace(rest, text=begun.text + rest.text, estimated=begun.estimated or rest.estimated, **sums)
 

@@ -10,7 +10,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from cai_cli.exemplars import Exemplar
 from cai_cli.flow import FRESH, Flow, Model, Reply, Request, ask_whole
 from cai_cli.prompts import Template
 from cai_cli.records import Order, Pair, Turn, Vote
+from cai_cli.remembered import Remembered
 
 # Several sets, drawn by pair and order: a judge's liking for a letter then averages out, and "choose A" in a response is void.
 LABELS = (("A", "B"), ("1", "2"), ("K", "M"), ("P", "Q"), ("X", "Y"), ("north", "south"))
@@ -82,12 +83,14 @@ class Judge:
         labels, texts = _labels(self.seed, pair, order), _shown(pair.response_a, pair.response_b, order)
         nonce = prompts.nonce((prompts.transcript(pair.messages), *texts), self.seed, pair.id, "label", order)
         asked = self._fill(pair.messages, texts, labels, criterion.text, criterion.category, nonce)
-        turns = (*self._worked(labels, pair.id, order), Turn(role="user", content=asked))
+        turns = (*self._exemplars(labels, pair.id, order), Turn(role="user", content=asked))
+        settings = {"first_label": labels[0], "second_label": labels[1], "reasoning": self.reasoning, "words": self.words}
         return Request(
             model=self.model, messages=turns, schema=self._schema(labels), options=(*labels, "tie"),
             draw=self.draw_offset * FRESH + draw, stage=self.stage, row=pair.id,
             about=({"probe": self.probe} if self.probe else {})
             | {"labeler": self.name, "principle": criterion.name, "order": order},
+            constant=(len(turns) - 1, self.template.constant(**settings)),
         )  # fmt: skip
 
     def _fill(
@@ -103,14 +106,21 @@ class Judge:
     def _schema(self, labels: Labels) -> dict[str, Any] | None:
         return verdict_schema(labels, self.reasoning, self.words) if self.template.reply == "json" else None
 
-    def _worked(self, labels: Labels, row_id: str, order: Order) -> Iterator[Turn]:
+    def _exemplars(self, labels: Labels, row_id: str, order: Order) -> tuple[Turn, ...]:
         """The exemplars as turns. The right answer stands first in every other one, and where that begins depends on the order
         too: over both orders of a pair each answer is right as often as the other."""
+        if not self.exemplars:
+            return ()
         flip = chance.unit(self.seed, row_id, "exemplars") < 0.5
+        return _worked(self)(labels, flip == (order == "ba"))
+
+    def worked(self, labels: Labels, starts_first: bool) -> Iterator[Turn]:
+        """The exemplars with these names. There are as many as names to give, twice: they hang on nothing else of a pair, so
+        that servers can keep them in their cache."""
         for n, exemplar in enumerate(self.exemplars):
-            first = (n + flip + (order == "ba")) % 2 == 0
+            first = (n % 2 == 0) == starts_first
             texts = (exemplar.better, exemplar.worse) if first else (exemplar.worse, exemplar.better)
-            nonce = prompts.nonce((prompts.transcript(exemplar.conversation), *texts), self.seed, row_id, "exemplar", n, order)
+            nonce = prompts.nonce((prompts.transcript(exemplar.conversation), *texts), self.seed, "exemplar", "label", n)
             asked = self._fill(exemplar.conversation, texts, labels, exemplar.criterion, "", nonce)
             yield Turn(role="user", content=asked)
             yield Turn(role="assistant", content=self._answer(exemplar, labels[0 if first else 1]))
@@ -124,10 +134,18 @@ class Judge:
         return json.dumps(parts, ensure_ascii=False)
 
 
+def _worked_of(judge: Judge) -> Callable[[Labels, bool], tuple[Turn, ...]]:
+    return functools.cache(lambda labels, starts_first: tuple(judge.worked(labels, starts_first)))
+
+
+_worked = Remembered(_worked_of)  # filled once, not for every pair
+
+
 def _shown(a: str, b: str, order: Order) -> tuple[str, str]:
     return (a, b) if order == "ab" else (b, a)
 
 
+@functools.cache  # the same few again and again, which nobody changes
 def verdict_schema(labels: Labels, reasoning: bool, words: bool = False) -> dict[str, Any]:
     """The schema of a verdict. The reasoning comes first: written after the verdict it would only defend it."""
     parts: dict[str, Any] = {"reasoning": {"type": "string"}} if reasoning else {}

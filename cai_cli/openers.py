@@ -5,6 +5,7 @@ English only. What is in doubt stays: a line too many harms a revision less than
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,12 @@ class Cleaned:
     stripped: str = ""
 
 
-def _pattern(*parts: str) -> re.Pattern[str]:
-    """The parts as one pattern that ignores case; a space in them stands for any white space."""
+Parts = tuple[str, ...]  # of a pattern that ignores case; a space in them stands for any white space
+
+
+@functools.cache
+def _pattern(parts: Parts) -> re.Pattern[str]:
+    # Compiled when a reply needs it: all of them take 50 ms, as long as forty requests.
     return re.compile("".join(parts).replace(" ", r"\s+"), re.IGNORECASE)
 
 
@@ -90,21 +95,23 @@ _ASIDE = r"(?: \([^()\n]{0,60}\))?"
 
 _OPENERS = (
     # Here is the revised response: ...
-    _pattern(_OPEN, rf"(?:{_HERE}(?:{_REVISION})|{_I_REVISED})", _MORE, _STOP, _SPACE),
+    (_OPEN, rf"(?:{_HERE}(?:{_REVISION})|{_I_REVISED})", _MORE, _STOP, _SPACE),
     # Revised response: ...
-    _pattern(_OPEN, rf"\b{_LABEL}", _ASIDE, _COLON, _SPACE),
+    (_OPEN, rf"\b{_LABEL}", _ASIDE, _COLON, _SPACE),
     # My revision, kinder than before:
-    _pattern(_OPEN, rf"\b(?:{_REVISION})", _MORE, _ASIDE, _COLON, _LINE),
+    (_OPEN, rf"\b(?:{_REVISION})", _MORE, _ASIDE, _COLON, _LINE),
     # ## Revised response
-    _pattern(r"#{1,6}\s*(?P<mark>\*{1,3}|_{1,3}|)", _TITLE, r"(?P=mark)", _LINE),
-    _pattern(r"(?P<mark>\*{1,3}|_{1,3})", _TITLE, r"(?P=mark)", _LINE),
-    _pattern(_TITLE, _BLANK),
+    (r"#{1,6}\s*(?P<mark>\*{1,3}|_{1,3}|)", _TITLE, r"(?P=mark)", _LINE),
+    (r"(?P<mark>\*{1,3}|_{1,3})", _TITLE, r"(?P=mark)", _LINE),
+    (_TITLE, _BLANK),
     # Here's a safer version:
-    _pattern(_OPEN, rf"{_HERE}{_SOFT}", _MORE, _STOP, _LINE),
+    (_OPEN, rf"{_HERE}{_SOFT}", _MORE, _STOP, _LINE),
     # I have rewritten it:   Let me rephrase that.
-    _pattern(_OPEN, rf"(?:{_I_REVISED_IT}|{_LET_ME})", _MORE, _STOP, _LINE),
+    (_OPEN, rf"(?:{_I_REVISED_IT}|{_LET_ME})", _MORE, _STOP, _LINE),
 )
-_HERE_IT_IS = _pattern(r"\s*here (?:it is|you go)\s*[:.!]", _LINE)
+# One of these words stands in every opener: whatever has none needs no further look.
+_OPENING = re.compile("respons|version|answer|reply|revis|rewr|rework|reword|rephras", re.IGNORECASE)
+_HERE_IT_IS = (r"\s*here (?:it is|you go)\s*[:.!]", _LINE)
 
 # Notes about the revision, after it.
 _EDITED = (
@@ -140,8 +147,8 @@ _NOTE = r"(?:please )?(?:note|explanation|n\.b\.)(?:\s*[*_]{0,3}:[*_]{0,3}\s*)"
 
 # Without a rule or an opener before it, a note needs brackets, the word itself, or the name of what only a reviser has seen.
 _BRACKETS = r"[*_\s]{0,4}[(\[](?=[\s\S]*[)\]][*_.]*\Z)[*_\s]{0,4}"
-_MARKED_NOTE = _pattern(rf"{_BRACKETS}(?:{_NOTE})?{_ABOUT}|{_DECOR}(?:{_NOTE}{_ABOUT}|{_SELF_REVISED})")
-_ANY_NOTE = _pattern(_DECOR, rf"(?:{_NOTE})?(?:{_ABOUT}|this version {_ACTS}|{_CHANGES})")
+_MARKED_NOTE = (rf"{_BRACKETS}(?:{_NOTE})?{_ABOUT}|{_DECOR}(?:{_NOTE}{_ABOUT}|{_SELF_REVISED})",)
+_ANY_NOTE = (_DECOR, rf"(?:{_NOTE})?(?:{_ABOUT}|this version {_ACTS}|{_CHANGES})")
 _LIST = re.compile(r"\s*(?:[-*•]|\d+[.)])\s")
 _RULE = r"(?:-{3,}|\*{3,}|_{3,})"
 _RULES_FIRST = re.compile(rf"(?:\s*{_RULE}[^\S\n]*(?=\n|\Z))+")
@@ -172,9 +179,11 @@ _CANNOT = (
     rf"(?:revis(?:e|ing)|rewrit(?:e|ing)|chang(?:e|ing)|edit(?:ing)?|improv(?:e|ing)) {_RESPONSE}"
     rf"(?:,? (?:because|as|since|so that|without|in|to|any)\b{_REST})?"
 )
-_SAYS_NO = _pattern(rf"(?:{_NO_CHANGE}|{_NOTHING}|{_FINE}|{_CANNOT})")
-_SAYS_WHY = _pattern(
-    rf"(?:the|this) {_OLD}{_WHO}response (?:is|was|already|does|has|follows|gives|meets|treats|offers|provides)\b{_REST}"
+_SAYS_NO = (rf"(?:{_NO_CHANGE}|{_NOTHING}|{_FINE}|{_CANNOT})",)
+# One of these words stands in whatever that matches.
+_DENYING = re.compile("respons|answer|reply|chang|revis|edit|modif|rewrit|improv", re.IGNORECASE)
+_SAYS_WHY = (
+    rf"(?:the|this) {_OLD}{_WHO}response (?:is|was|already|does|has|follows|gives|meets|treats|offers|provides)\b{_REST}",
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
@@ -248,10 +257,12 @@ def _straight(text: str) -> str:
 def _opener(text: str) -> Peeled:
     """What follows an opener and the rules under it, and these."""
     head = _straight(text[:_HEAD])
-    match = next((found for pattern in _OPENERS if (found := pattern.match(head))), None)
+    if not _OPENING.search(head):
+        return None
+    match = next((found for parts in _OPENERS if (found := _pattern(parts).match(head))), None)
     if match is None:
         return None
-    end = (_HERE_IT_IS.match(head, match.end()) or match).end()
+    end = (_pattern(_HERE_IT_IS).match(head, match.end()) or match).end()
     rules = _RULES_FIRST.match(text, end)
     end = rules.end() if rules else end
     return text[end:].strip(), text[:end].strip()
@@ -267,7 +278,7 @@ def _framed(text: str) -> Peeled:
     return _cut(text, _ANY_NOTE) or _cut(text, None)
 
 
-def _cut(text: str, paragraph: re.Pattern[str] | None) -> Peeled:
+def _cut(text: str, paragraph: Parts | None) -> Peeled:
     """Cut at the last rule if notes follow it, or at the last paragraph if it is one; None: at a rule that ends the text."""
     start = max(0, len(text) - _TAIL)
     tail = _straight(text[start:])
@@ -280,11 +291,12 @@ def _cut(text: str, paragraph: re.Pattern[str] | None) -> Peeled:
     return (kept, text[cut:].strip()) if kept else None
 
 
-def _before_notes(border: re.Pattern[str], tail: str, note: re.Pattern[str]) -> list[int]:
+def _before_notes(border: re.Pattern[str], tail: str, parts: Parts) -> list[int]:
     """Where the last such border stands, if every paragraph after it is a note, or a list under one; else nothing."""
     borders = list(border.finditer(tail))
     if not borders:
         return []
+    note = _pattern(parts)
     first, *others = _PARAGRAPH.split(tail[borders[-1].end() :].strip())
     notes = note.match(first) and all(_LIST.match(part) or note.match(part.strip()) for part in others)
     return [borders[-1].start()] if notes else []
@@ -305,8 +317,8 @@ def _wrapper(text: str) -> Peeled:
 
 def _only_meta(text: str) -> bool:
     """Whether every sentence speaks of the response as a whole, and one says that it was not or cannot be revised."""
-    if len(text) > _META:
+    if len(text) > _META or not _DENYING.search(text):
         return False
     said = [part.strip("*_()[].! ") for part in _SENTENCE_END.split(_straight(text).strip("*_()[] \n"))]
-    refusals = [bool(_SAYS_NO.fullmatch(part)) for part in said]
-    return any(refusals) and all(no or _SAYS_WHY.fullmatch(part) for no, part in zip(refusals, said, strict=True))
+    refusals = [bool(_pattern(_SAYS_NO).fullmatch(part)) for part in said]
+    return any(refusals) and all(no or _pattern(_SAYS_WHY).fullmatch(part) for no, part in zip(refusals, said, strict=True))

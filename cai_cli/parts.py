@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cai_cli import exemplars, prompts
 from cai_cli.constitution import Constitution
@@ -17,6 +17,9 @@ from cai_cli.exemplars import Exemplar
 from cai_cli.flow import Model
 from cai_cli.prompts import Template
 from cai_cli.settings import ModelSection, Section
+
+if TYPE_CHECKING:
+    from cai_cli.price_lists import PriceList
 
 S = TypeVar("S", bound=Section)
 
@@ -33,6 +36,7 @@ class Parts:
     find_constitution: Callable[[bool], Constitution]  # takes whether it is needed; else the built-in one does. Raises: Fix
     sections: tuple[Section, ...] = ()  # of all stages
     off: frozenset[str] = frozenset()  # stages that the config switches off by name
+    prices: PriceList | None = None  # the config's own
     models: list[Model] = field(default_factory=list)
     templates: list[Template] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)  # fingerprints of exemplars
@@ -48,7 +52,7 @@ class Parts:
         section = self.default
         for over in own:
             section = over.over(section) if over is not None else section
-        self.models.append(section.model())
+        self.models.append(section.model(self.prices))
         return self.models[-1]
 
     def template(self, name: str, stage: str) -> Template:

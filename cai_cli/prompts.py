@@ -56,6 +56,10 @@ _OFFERS = {
         ("first", "second", "first_label", "second_label", "criterion"),
     ),
     "score": _Offer(_DATA | {"response": "text", "criterion": "text", "description": "text"}, ("response", "description")),
+    "critiques": _Offer(
+        _DATA | {"response": "text", "principles": ["text"], "max_suggestions": 1}, ("response", "principles"), ("json",)
+    ),
+    "scores": _Offer(_DATA | {"response": "text", "criteria": ["text"]}, ("response", "criteria"), ("json",)),
     "expand": _Offer(
         {"kind": "text", "contrast": True, "topic": "text", "examples": ["text"], "count": 1, "nonce": "text"},
         ("examples", "count"),
@@ -82,6 +86,14 @@ class Template:
         text: str = _compiled(self.body).render(values)
         return text
 
+    def constant(self, **settings: object) -> int:
+        """How many characters at the beginning of the filled text recur from row to row: whole paragraphs, down to the first that
+        holds a variable which is not among the settings.
+
+        Takes: the variables that are the same for many rows, with their values
+        """
+        return _constant(self.body, self.variables, tuple(settings.items()))
+
 
 @functools.cache
 def _environment() -> Any:
@@ -94,6 +106,31 @@ def _environment() -> Any:
 @functools.cache
 def _compiled(body: str) -> Any:
     return _environment().from_string(body)
+
+
+@functools.lru_cache(maxsize=1024)  # a stage has few settings; some of them are drawn
+def _constant(body: str, variables: tuple[str, ...], settings: tuple[tuple[str, object], ...]) -> int:
+    given = dict(settings)
+    beginning: str = _environment().from_string(_before(body, set(variables) - given.keys())).render(given)
+    end = beginning.rfind("\n\n")
+    return end + 2 if end >= 0 else 0
+
+
+def _before(body: str, names: set[str]) -> Any:
+    """What stands in a template before the first place where one of the variables is used, as a parsed template."""
+    from jinja2 import nodes
+
+    whole = _environment().parse(body)
+    parts = [part for node in whole.body for part in (node.nodes if isinstance(node, nodes.Output) else [node])]
+    kept = itertools.takewhile(lambda part: names.isdisjoint(_names_in(part)), parts)
+    whole.body = [nodes.Output([part]) if isinstance(part, nodes.Expr) else part for part in kept]
+    return whole
+
+
+def _names_in(part: Any) -> set[str]:
+    from jinja2 import nodes
+
+    return {one.name for one in (part, *part.find_all(nodes.Name)) if isinstance(one, nodes.Name)}
 
 
 def find(name: str, stage: str, folder: Path) -> Template:
@@ -128,7 +165,11 @@ def not_found(name: str, stage: str, folders: Sequence[Path]) -> Fix:
 
 def load(path: Path, stage: str) -> Template:
     """Read a template's file and check it against what the stage offers. Raises: Fix, with every problem as file:line"""
-    text = _read(path)
+    return _checked(_read(path), path, stage)
+
+
+@functools.lru_cache(maxsize=64)  # a config is checked before its stages are built
+def _checked(text: str, path: Path, stage: str) -> Template:
     lines = text.split("\n")
     end = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
     if lines[0].rstrip() != "---" or end is None:
@@ -229,7 +270,7 @@ def _check_fill(document: Document, body: str, lines_before: int, offer: _Offer)
     from jinja2 import TemplateError
 
     try:
-        _environment().from_string(body).render(offer.values)
+        _compiled(body.strip()).render(offer.values)
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
         return [
             (
@@ -257,6 +298,8 @@ _LIKE_HEX, _HEX = "\u0430\u0441\u0501\u0435\u043e\u03bf\u0437\u0431", "acde0036"
 
 def _as_hex(text: str) -> str:
     """The text with all that looks like a digit of a nonce as that digit."""
+    if text.isascii():
+        return text.lower()
     plain = folded(text).lower()
     # Translating costs a hundred times as much as looking for what there is to translate.
     return plain.translate(str.maketrans(_LIKE_HEX, _HEX)) if any(letter in plain for letter in _LIKE_HEX) else plain
@@ -287,8 +330,13 @@ _FORGED = re.compile(rf"{_BEGINS}\s*(?:human|assistant|user|system)\s*:", re.IGN
 
 def transcript(messages: Sequence[Turn], nonce: str = "") -> str:
     """A conversation as one text. Where a turn's text looks like another turn, the real ones are marked with the nonce."""
-    mark = f"-{nonce}" if nonce and any(_FORGED.search(folded(turn.content)) for turn in messages) else ""
+    mark = f"-{nonce}" if nonce and any(_forged(folded(turn.content)) for turn in messages) else ""
     return "\n\n".join(f"{_SPEAKERS.get(turn.role, turn.role)}{mark}: {turn.content}" for turn in messages)
+
+
+def _forged(text: str) -> bool:
+    # Looking for a colon costs a hundredth of looking for what stands before it.
+    return ":" in text and _FORGED.search(text) is not None
 
 
 def conversation(messages: Sequence[Turn], nonce: str) -> str:

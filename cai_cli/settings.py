@@ -5,28 +5,64 @@ The text under a field is its documentation: `cai config schema` and editors sho
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from cai_cli.flow import Model
 
+if TYPE_CHECKING:
+    from cai_cli.price_lists import PriceList
+
 Text = Annotated[str, StringConstraints(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
     """A part of the config: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), strict=True)
 
 
-class Price(Section):
-    input: Annotated[float, Field(ge=0)]
+class Rates(Section):
+    """What caching and batches cost, as multiples. Default: what the price list says of the model, or of its provider."""
+
+    cache_read: Amount | None = None
+    """Of the price of an input token: one that was read from the cache."""
+    cache_write: Amount | None = None
+    """Of the price of an input token: one that was written to it, for five minutes."""
+    cache_write_1h: Amount | None = None
+    """Of the price of an input token: one that was written to it, for an hour."""
+    batch: Amount | None = None
+    """Of the price of a whole request: one in a batch."""
+
+    def said(self) -> dict[str, Any]:
+        """What is said here, by the names of `prices.Price`."""
+        return {key: value for key, value in self.model_dump().items() if value is not None}
+
+
+class Band(Section):
+    """What a request costs whose prompt is longer."""
+
+    prompt_tokens: Count
+    """Longer than so many tokens."""
+    input: Amount
     """Dollars per million input tokens."""
-    output: Annotated[float, Field(ge=0)]
+    output: Amount
     """Dollars per million output tokens."""
+
+
+class Price(Rates):
+    input: Amount
+    """Dollars per million input tokens."""
+    output: Amount
+    """Dollars per million output tokens."""
+    above: list[Band] = []
+    """Prices of longer prompts, which hold for the whole request."""
+    cache_minimum: Count | None = None
+    """Tokens of a constant beginning below which the server caches nothing. Without one nothing is marked for the cache."""
 
 
 _OF_A_PROVIDER = ("name", "base_url", "key_env", "allow_http", "top_k", "thinking", "logprobs", "world")
@@ -68,6 +104,11 @@ class ModelSection(Section):
     false: for a server that refuses the question."""
     price: Price | None = None
     """Dollars per million tokens, where the price list does not know the model or you pay another price."""
+    prompt_caching: Literal["auto", "off", "1h"] = "auto"
+    """Let the server keep what stands before every question: the system prompt, exemplars, the constant beginning of a template.
+    auto: where the Messages API is spoken and it is at least `cache_minimum` of the price list long; writing it costs 1.25 times
+    its price, reading it within 5 minutes a tenth or less. 1h: kept for an hour, for twice its price: for runs whose questions
+    come more than 5 minutes apart. off: never."""
     world: dict[str, Any] | None = None
     """Settings of the simulated model's world (provider: simulated only): its judge's biases, its refusal rate, its noise."""
 
@@ -81,16 +122,23 @@ class ModelSection(Section):
         dropped = {name: type(self).model_fields[name].get_default() for name in mine}
         return default.model_copy(update=dropped | set_here)
 
-    def model(self) -> Model:
-        """The same as a request carries it: only parameters that were set are sent."""
+    def model(self, prices: PriceList | None = None) -> Model:
+        """The same as a request carries it: only parameters that were set are sent. `prices`: the config's own list"""
         params: dict[str, Any] = {"max_tokens": self.max_tokens}
         params |= {name: value for name in _SENT if (value := getattr(self, name)) is not None}
         urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url or []
         return Model(
             provider=self.provider, name=self.name, params=params, base_urls=tuple(urls), key_env=self.key_env or "",
-            allow_http=self.allow_http, price=self.price.model_dump() if self.price else None,
-            retry_truncated=self.retry_truncated,
+            allow_http=self.allow_http, price=self._price(prices), retry_truncated=self.retry_truncated,
+            caching=self.prompt_caching,
         )  # fmt: skip
+
+    def _price(self, prices: PriceList | None) -> dict[str, Any] | None:
+        """What the config says of the price; None: nothing."""
+        listed = prices.of(self.provider, self.name) if prices else None
+        if self.price is None:
+            return None if listed is None else dict(listed)
+        return {**(listed or {}), "dated": "", **self.price.said()}
 
 
 class Labeler(Section):
@@ -144,7 +192,12 @@ class LimitsSection(Section):
     concurrency: Count | Literal["auto"] = "auto"
     """Requests in flight at once. auto: grows while the server takes it, halves when it says 429."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    """Send no faster than this."""
+    """Send no faster than this, all runs of this user on this machine that ask the same servers with the same key together.
+    null: as the server's answers say."""
+    input_tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Send no more input tokens than this, estimated before a request and put right after it. Cache reads do not count."""
+    output_tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Ask for no more output tokens than this: what replies are expected to take, put right when they have come."""
     budget_usd: Annotated[float, Field(ge=0)] | None = None
     """Stop, resumably, before more than this is spent on this output, over all runs."""
     max_reject_rate: Share = 0.2
@@ -165,3 +218,20 @@ class ShardsSection(Section):
 class SplitSection(Section):
     test: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of prompts that go to the test split, by a hash of prompt_id: the same in every stage and export."""
+
+
+class EstimateSection(Section):
+    """What people would cost, beside the model: `cai estimate`. Rates and speeds are assumptions; put in your own."""
+
+    crowd_usd_per_hour: Annotated[float, Field(gt=0)] = 12.0
+    """What an hour of crowd work costs, in dollars. Default: what Prolific advises to pay at the least, without its fee."""
+    crowd_labels_per_hour: Annotated[float, Field(gt=0)] = 30.0
+    """Pairs that one of the crowd compares in an hour. Default: two minutes each, an assumption."""
+    expert_usd_per_hour: Annotated[float, Field(gt=0)] = 60.0
+    """What an hour of an expert costs, in dollars. Default: an assumption."""
+    expert_labels_per_hour: Annotated[float, Field(gt=0)] = 20.0
+    """Pairs that an expert compares in an hour. Default: three minutes each, an assumption."""
+    verified: Share | None = None
+    """Share of the AI's labels that people check. Default: audit.rate."""
+    labels_per_item: Count = 1
+    """People who compare each pair. Default: one, as for most published preference data."""

@@ -77,6 +77,7 @@ def validated(
     """
     mistakes: list[Mistake] = []
     seen: set[KeyPath] = set()
+    given = raw
     for _ in range(_ROUNDS):
         try:
             # As JSON: a YAML list may then be read into a tuple, and nothing else becomes laxer.
@@ -84,7 +85,7 @@ def validated(
         except ValidationError as error:
             found = _by_path(error, raw)
         for path, errors in found.items():
-            if path not in seen and not _is_left_over(path, errors, seen):
+            if path not in seen and not _is_left_over(path, errors, seen, given):
                 mistakes.append(_mistake(kind, raw, path, errors, at, written, known))
         raw = _without(raw, found, seen)
         seen |= found.keys()
@@ -144,9 +145,18 @@ def _real(loc: Sequence[Any], raw: Any, missing: bool) -> KeyPath:
     return (*path, loc[-1]) if missing else tuple(path)
 
 
-def _is_left_over(path: KeyPath, errors: Sequence[Mapping[str, Any]], seen: set[KeyPath]) -> bool:
-    """Whether a list is too short only because what was wrong in it has been taken out."""
-    return {error["type"] for error in errors} == {"too_short"} and any(path == other[:-1] for other in seen)
+def _is_left_over(path: KeyPath, errors: Sequence[Mapping[str, Any]], seen: set[KeyPath], given: Any) -> bool:
+    """Whether a list is too short, or a key missing, only because what was wrong around it has been taken out."""
+    types = {error["type"] for error in errors}
+    return (types == {"too_short"} and any(path == other[:-1] for other in seen)) or (types == {"missing"} and _has(given, path))
+
+
+def _has(raw: Any, path: KeyPath) -> bool:
+    try:
+        _at(raw, path)
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
 
 
 def _mistake(

@@ -1,7 +1,8 @@
 """What the shipped templates cost in tokens, as the table of docs/prompts.md: python docs/prompt_costs.py
 
 Each question is the one that its stage puts, with a single character in the place of every piece of data: what is counted is what
-is paid with every row, before anything of the row. Tokens are estimated as everywhere here: 4 characters each.
+is paid with every row, before anything of the row; `constant` is what of it stands first and recurs. Tokens are estimated as
+everywhere here: 4 characters each.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cai_cli.caching import constant_tokens
 from cai_cli.constitution import Constitution, Criterion, Principle
 from cai_cli.flow import Request
 from cai_cli.parts import Parts
@@ -53,12 +55,14 @@ def questions() -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
     """What is counted: its name in the table, the stage, a row, settings."""
     for path in sorted(shipped("prompts").glob("critique-*.md")):
         yield path.stem, "critique", SAMPLE, {"template": path.stem.partition("-")[2]}
+    yield "critiques-general", "critique", SAMPLE, {"together": True}
     yield "revise-general", "revise", OPENED, {}
     yield "revise-direct", "revise", SAMPLE, {"off": "critique"}
     yield "label-general", "label_pairs", PAIR, {}
     yield "label-general, `reasoning: false`", "label_pairs", PAIR, {"reasoning": False}
     yield "label-general, `confidence: words`", "label_pairs", PAIR, {"confidence": "words"}
     yield "score-general", "score", SAMPLE, {"criteria": [Scale(name=".", description=".")]}
+    yield "scores-general", "score", SAMPLE, {"criteria": [Scale(name=".", description=".")], "together": True}
     yield "expand-general", "expand", Ask(kind="", topic="", k=0, seeds=(Seed(id=".", text="."),)), {}
 
 
@@ -66,14 +70,15 @@ def line(name: str, stage: str, row: Any, settings: dict[str, Any]) -> str:
     asked = request(stage, row, **settings)
     question = tokens_in(replace(asked, schema=None))
     schema = tokens_in(replace(asked, messages=(), system="")) if asked.schema else 0
-    takes_exemplars = "exemplars" in modules()[stage].Settings.model_fields
+    takes_exemplars = "exemplars" in modules()[stage].Settings.model_fields and "together" not in settings
     more = [tokens_in(request(stage, row, **settings, exemplars=n)) - tokens_in(asked) for n in EXEMPLARS if takes_exemplars]
-    cells = [name, f"{question:,}", f"{schema:,}" if schema else "", *(f"+{number:,}" for number in more)]
-    return f"| {' | '.join(cells + [''] * (3 + len(EXEMPLARS) - len(cells)))} |"
+    cells = [name, f"{question:,}", f"{constant_tokens(asked):,}", f"{schema:,}" if schema else ""]
+    cells += [f"+{number:,}" for number in more] or [""] * len(EXEMPLARS)
+    return f"| {' | '.join(cells)} |"
 
 
 def table() -> str:
-    head = ["template", "question", "schema", *(f"{n} exemplar{'s' * (n > 1)}" for n in EXEMPLARS)]
+    head = ["template", "question", "constant", "schema", *(f"{n} exemplar{'s' * (n > 1)}" for n in EXEMPLARS)]
     rule = "|---|" + "---:|" * (len(head) - 1)
     return "\n".join([f"| {' | '.join(head)} |", rule, *(line(*one) for one in questions())])
 

@@ -22,7 +22,7 @@ from site_of_tests import sitecustomize as site
 # Set before anything is imported: `datasets` and `huggingface_hub` read their folders and HF_HUB_OFFLINE when they are imported.
 HOME = Path(tempfile.mkdtemp(prefix="cai-tests-home-"))
 CANARY = f"sk-canary-{secrets.token_hex(24)}"  # made at run time: a search for it cannot find this file
-FOLDERS = ("HF_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+FOLDERS = ("HF_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")
 OTHERS = ("ANTHROPIC_", "OPENAI_", "HF_TOKEN", "CAI_", "COLUMNS", "LINES")  # what the person who runs the tests has set
 
 for name in [name for name in os.environ if name.startswith(OTHERS)]:

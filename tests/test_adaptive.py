@@ -253,7 +253,7 @@ def test_a_cascade_without_adaptive_asks_the_cheap_one_as_ever() -> None:
 
 
 def test_a_run_asks_its_pilot_then_the_rest_and_then_nothing(cai: Cai, tmp_path: Path) -> None:
-    config(tmp_path)
+    config(tmp_path, seed=3)
     code, out, _ = cai("run", "c.yaml", "--json")
     assert code == 0
     first = stages(out)["label-pairs"]

@@ -151,7 +151,7 @@ SMALL = """
     class Small(sqlite3.Connection):
         def execute(self, sql, *arguments):
             if sql.startswith("BEGIN"):
-                super().execute(f"PRAGMA max_page_count={60 if os.path.exists('disk/ballast') else 1_000_000}")
+                super().execute(f"PRAGMA max_page_count={35 if os.path.exists('disk/ballast') else 1_000_000}")
             return super().execute(sql, *arguments)
 
     sqlite3.connect = functools.partial(sqlite3.connect, factory=Small)

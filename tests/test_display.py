@@ -289,7 +289,7 @@ def test_a_dry_run_scales_prices_and_names_models_without_one(cai: Cai, tmp_path
 
 
 def test_the_summary_says_what_came_of_it_and_how_to_go_on(cai: Cai, tmp_path: Path) -> None:
-    write_config(tmp_path, "{empty_rate: 0.35}")
+    write_config(tmp_path, "{empty_rate: 0.35}", prompts=16)
     _, out, err = cai("run", "c.yaml", "-o", "there")
     assert out == ""
     assert "\x1b" not in err

@@ -90,7 +90,8 @@ def test_killed_three_times_it_ends_with_the_bytes_of_an_uninterrupted_run(
     done = cai(folder, "run", "c.yaml", "--json")
     assert done.code == 0, done.err
     assert published(folder / "out") == published(calm / "out")
-    assert server.stats()["repeated_ok"] <= 3 * IN_FLIGHT
+    # as many as are asked at once, and on a slow disk as many again that wait for it
+    assert server.stats()["repeated_ok"] <= 3 * 2 * IN_FLIGHT
     assert server.stats()["distinct"] == len(server.stats()["completed"])
 
 

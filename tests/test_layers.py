@@ -17,10 +17,11 @@ from cai_cli import stages
 
 PACKAGE = Path(__file__).parent.parent / "cai_cli"
 LAYERS = (
-    {"__init__", "errors", "chance", "records", "flow", "shipped", "visible", "registry"},
+    {"__init__", "errors", "chance", "records", "flow", "remembered", "shipped", "visible", "registry"},
     {
-        "documents", "settings", "validation", "votes", "constitution", "importing", "oversights", "transcripts", "prompts",
-        "prices", "logprobs", "exemplars", "parts", "judging", "scoring", "openers", "features", "probes", "probing", "auditing",
+        "documents", "settings", "validation", "meanings", "votes", "constitution", "importing", "oversights",
+        "transcripts", "prompts", "prices", "price_lists", "caching", "logprobs", "exemplars", "parts", "judging", "scoring",
+        "several", "openers", "features", "probes", "probing", "auditing",
     },
     {"stages", "tables", "providers", "exports", "bias", "analyses"},
     {"engine", "config", "checks", "reports", "simulate"},
@@ -34,7 +35,7 @@ OUTSIDE = {
 }  # fmt: skip
 PURE = (
     "stages", "tables", "bias", "analyses", "errors", "chance", "records", "flow", "visible", "votes", "logprobs", "judging",
-    "scoring", "openers", "features", "probes", "probing", "auditing",
+    "scoring", "several", "openers", "features", "probes", "probing", "auditing",
 )  # fmt: skip
 REGISTRIES = {"stages/__init__.py", "probes/__init__.py"}  # they look for other packages' parts, and for nothing else
 LONGEST_FUNCTION, LONGEST_FILE = 60, 450  # lines

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from cai_cli.engine.disk import filesystem_in, refuse_network_filesystem
-from cai_cli.engine.ledger import SCHEMA_VERSION, Ledger, key_of
+from cai_cli.engine.ledger import GROUP_S, SCHEMA_VERSION, Ledger, key_of
 from cai_cli.errors import Exit, Fatal, Fix, Reject
 from cai_cli.flow import Model, Reply, Request
 from cai_cli.records import Turn
@@ -137,6 +138,46 @@ def test_many_writes_at_once_share_a_few_commits(tmp_path: Path) -> None:
         assert time.monotonic() - began < 2.5  # one by one they would take 500 group times, 5 s
         assert [text_of(ledger, f"q{n}") for n in range(500)] == [f"a{n}" for n in range(500)]
         assert ledger.spent() == (250.0, 0.0)
+
+
+def test_two_replies_to_one_question_in_one_commit_are_the_first_and_both_are_paid(tmp_path: Path) -> None:
+    async def both(ledger: Ledger) -> None:
+        await asyncio.gather(*(put(ledger, "q" if n % 2 else f"q{n}", f"a{n}", 0.5) for n in range(90)))
+
+    with opened(tmp_path / "ledger.sqlite") as ledger:
+        asyncio.run(both(ledger))
+        assert text_of(ledger, "q") == "a1"
+        assert [text_of(ledger, f"q{n}") for n in range(0, 90, 2)] == [f"a{n}" for n in range(0, 90, 2)]
+        assert ledger.spent() == (45.0, 0.0)
+
+
+def test_a_lone_reply_does_not_wait_for_company(tmp_path: Path) -> None:
+    async def one_by_one(ledger: Ledger, first: int) -> float:
+        began = time.monotonic()
+        for n in range(first, first + 10):
+            await put(ledger, f"q{n}", "a")
+        return time.monotonic() - began
+
+    with opened(tmp_path / "ledger.sqlite") as ledger:
+        assert min(asyncio.run(one_by_one(ledger, first)) for first in range(0, 100, 10)) < 10 * GROUP_S
+
+
+def test_a_ledger_whose_replies_are_plain_json_is_read_and_written_on(tmp_path: Path) -> None:
+    path, earlier = tmp_path / "ledger.sqlite", Reply(text="bought before " * 40, tokens_in=3)
+    with opened(path) as ledger:
+        asyncio.run(put(ledger, "q", "a"))  # type: ignore[arg-type]
+    db = sqlite3.connect(path)
+    db.execute("UPDATE replies SET reply = ?", (orjson.dumps(earlier),))
+    db.execute("PRAGMA user_version=1")
+    db.commit()
+    with opened(path, "run-2") as ledger:
+        assert ledger.get(key_of(request("q"))) == earlier
+        asyncio.run(put(ledger, "r", "new " * 200))  # type: ignore[arg-type]
+        assert text_of(ledger, "r") == "new " * 200
+    assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    ((size,),) = db.execute("SELECT length(reply) FROM replies WHERE key = ?", (key_of(request("r")),)).fetchall()
+    db.close()
+    assert size < 400
 
 
 def test_files_are_the_owners_alone(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from cai_cli import openers
 from cai_cli.errors import Reject
 from cai_cli.openers import Cleaned, clean
 
@@ -347,3 +348,17 @@ def test_a_long_reply_costs_little(piece: str) -> None:
         began = time.process_time()
         outcome(text)
         assert time.process_time() - began < 0.5
+
+
+# The few words by which most replies are known to need no further look.
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_whatever_a_pattern_takes_off_holds_one_of_its_words(data: st.DataObject) -> None:
+    parts = data.draw(st.sampled_from(openers._OPENERS))
+    text = data.draw(st.from_regex(openers._pattern(parts)))
+    match = openers._pattern(parts).match(text)
+    assert match is None or openers._OPENING.search(match[0])
+    denial = data.draw(st.from_regex(openers._pattern(openers._SAYS_NO), fullmatch=True))
+    assert openers._DENYING.search(denial)

@@ -1,57 +1,22 @@
-"""Pace, in virtual time: a loop that leaps to the next timer instead of sleeping, so that an outage lasts a moment."""
+"""Pace, in virtual time, so that an outage lasts a moment."""
 
 from __future__ import annotations
 
 import asyncio
-import selectors
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from virtual import VirtualClock, run
 
-from cai_cli.engine.clock import Clock
+from cai_cli.engine.limits import OwnLimits
 from cai_cli.engine.pace import ALLOWANCE, AUTO_START, PROBE_EVERY_S, RETRY_COST, Pace
+from cai_cli.engine.rates import Rates
 from cai_cli.errors import Exit, Fatal, Retry
 
 HOUR_S = 3600.0
-DEADLOCK_AFTER_S = 1e7
-
-
-class LeapingSelector(selectors.DefaultSelector):
-    """Waits for nothing: where a selector would sleep, `now` leaps ahead. A loop that would sleep for ever is an error."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        events = super().select(0)
-        if not events and timeout != 0:
-            assert timeout is not None and self.now < DEADLOCK_AFTER_S, "everybody waits and nobody will wake them"  # noqa: PT018
-            self.now += timeout
-        return events
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.leaping = LeapingSelector()
-        super().__init__(self.leaping)
-
-    def time(self) -> float:
-        return self.leaping.now
-
-
-class VirtualClock(Clock):
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-
-def run(main: Awaitable[Any]) -> Any:
-    async def awaited() -> Any:
-        return await main
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(awaited())
 
 
 class Server:
@@ -90,8 +55,8 @@ class Server:
         return retry
 
 
-def make_pace(limit: int | str = "auto", per_minute: float | None = None, max_outage_s: float = 6 * HOUR_S) -> Pace:
-    return Pace(limit, per_minute, max_outage_s, VirtualClock())
+def make_pace(limit: int | str = "auto", max_outage_s: float = 6 * HOUR_S) -> Pace:
+    return Pace(limit, None, max_outage_s, VirtualClock())
 
 
 def always_well(now: float) -> None:
@@ -223,9 +188,10 @@ def test_a_server_that_names_no_wait_is_left_alone_longer_and_longer() -> None:
 
 
 def test_requests_per_minute_is_kept_over_any_minute() -> None:
-    server = Server(make_pace(50, per_minute=60), always_well)
+    server = Server(make_pace(50), always_well)
 
     async def all_of_them() -> None:
+        server.pace.own = (OwnLimits(server.pace.clock.now, Rates(), requests=60),)
         await asyncio.gather(*(server.request() for _ in range(90)))
 
     run(all_of_them())

@@ -24,7 +24,7 @@ ROWS = [{"prompt": f"How do I steal kite number {n}?", "id": f"k{n}"} for n in r
 MORE: dict[str, Any] = {
     "critique": {"principles": 2, "scores": "per_round", "exemplars": 1}, "revise": {"accept": "if_preferred"},
     "label_pairs": {"scores": True, "votes": 2, "exemplars": 1}, "score": {},
-    "generate": {"samples": 2, "systems": ["Be brief."]},
+    "generate": {"samples": 2, "systems": ["Be brief."]}, "seed": 2,  # every prompt then gets a pair that differs
 }  # fmt: skip
 STAGES = ("generate", "critique", "revise", "label-pairs", "score")
 

@@ -56,10 +56,9 @@ def test_every_variable_of_every_stage_is_told_and_who_uses_it(stage: str) -> No
 
 
 def test_every_template_is_explained() -> None:
-    stages = {"critique": "Critique", "revise": "Revise", "label": "Label", "score": "Score", "expand": "Expand"}
     for name in TEMPLATES:
         stage, _, short = name.partition("-")
-        assert f"**`{short}`**" in section(stages[stage]) or f"**`{name}`**" in section(stages[stage]), name
+        assert f"**`{short}`**" in section(stage.title()) or f"**`{name}`**" in section(stage.title()), name
 
 
 def test_the_template_and_the_exemplar_that_are_shown_can_be_used(cai: Cai, tmp_path: Path) -> None:

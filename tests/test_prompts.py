@@ -47,6 +47,8 @@ HOLDS = {
     "revise-direct": ("it holds the rewritten response and nothing else", "the rewritten response and nothing else"),
     "label-general": ("by one criterion, and by nothing else", "by this criterion and by nothing else"),
     "score-general": ("on one criterion, from 1 to 10, and on nothing else", "and nothing else"),
+    "critiques-general": ("by several principles, by each of them alone", "by every principle once and by each alone"),
+    "scores-general": ("on each from 1 to 10 and each by itself", "every criterion once, each by itself"),
     "expand-general": ("you answer none of them", "answer none of them"),
 }
 OURS = sorted(shipped("prompts").glob("*.md"))

@@ -147,7 +147,7 @@ def test_markup_is_shown_as_it_stands(cai: Cai, tmp_path: Path) -> None:
 def test_the_first_rows_are_those_of_revise(cai: Cai) -> None:
     code, out, err = cai("show", "c.yaml")
     assert code == 0
-    assert re.fullmatch(r"cai: revise v0001-\w+ has 7 rows; shown: 1 to 3, next: --offset 3\n", err)
+    assert re.fullmatch(r"cai: revise v0001-\w+ has 9 rows; shown: 1 to 3, next: --offset 3\n", err)
     assert len(re.findall(r"^b\d-\d · revise v0001-", out, re.MULTILINE)) == 3
     assert "initial response" in out
     assert "round 1  severity" in out

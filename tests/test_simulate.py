@@ -212,6 +212,19 @@ def test_above_a_limit_there_is_429_and_the_time_to_wait(server: Server, limits:
     assert server.stats()["statuses"] == {"200": 2, "429": 1}
 
 
+def test_limits_change_while_it_counts_on(server: Server) -> None:
+    server.reset(**CALM | {"rpm": 4})
+    assert completion(server, "x" * 280).choices
+    assert post(server, "/change", b'{"rpm": 2}')[0] == 200
+    assert [completion(server, "x" * 280).choices[0].index for _ in range(2)] == [0, 0]  # three were left, and two go in
+    assert_limited(server, range(1, 31))
+    found = server.stats()
+    assert found["statuses"] == {"200": 3, "429": 1}
+    assert found["answered_s"][0] < found["answered_s"][1]
+    assert post(server, "/change", b'{"rpm": 0}')[0] == 200
+    assert completion(server, "x" * 280).choices
+
+
 def test_max_tokens_is_reserved_until_an_answer_says_what_it_used(server: Server) -> None:
     server.reset(**CALM | {"otpm": 600, "latency_ms": 300})
     with ThreadPoolExecutor(1) as aside:

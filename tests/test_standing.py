@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from outside import JUST_GENERATE, SIMULATED, cai, questions, write_config, write_rows
 from rich.console import Console
 
-from cai_cli.reports.console import forgiving
+from cai_cli.reports.forgiving import forgiving
 from cai_cli.reports.standing import Standing, frame, together
 from cai_cli.reports.tabular import tabular
 

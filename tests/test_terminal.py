@@ -95,7 +95,7 @@ def ran(running: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         {"id": f"id{n}{HOSTILE.replace(chr(0), '')}", "prompt": f"How do I mend kite number {n}? {HOSTILE}"} for n in range(6)
     ]
     write_rows(folder / "prompts.jsonl", rows)
-    running.reset(latency_ms=60)
+    running.reset(latency_ms=60, sampling=True)
     with hostile(running) as url:
         model = {"provider": "anthropic", "name": "small-world", "base_url": url}
         write_config(folder, model=model, limits={"max_reject_rate": 1.0, "concurrency": 2})

@@ -65,7 +65,7 @@ def test_it_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
         names = archive.namelist()
         (entry,) = [name for name in names if name.endswith("entry_points.txt")]
         points = archive.read(entry).decode()
-    assert "cai = cai_cli.cli:main" in points
+    assert "cai = cai_cli.cli._process:main" in points
     shipped = {name for name in names if name.startswith("cai_cli/shipped_files/")}
     files = {path.relative_to(ROOT) for folder in ("configs", "prompts") for path in (ROOT / folder).rglob("*") if path.is_file()}
     assert shipped == {f"cai_cli/shipped_files/{path.as_posix()}" for path in files}

@@ -8,6 +8,7 @@ from cai_cli.cli import _signals, _streams
 
 VERBS = {
     "run": "All stages of the config, prompt by prompt.",
+    "estimate": "What a run will cost, with an interval, before it does.",
     "generate": "Prompts to samples: n responses each.",
     "critique": "Samples to critiques, each against a principle.",
     "revise": "Critiqued samples to revisions.",
@@ -24,6 +25,7 @@ VERBS = {
     "verify": "Check every file against its manifest.",
     "audit": "People check the labels: draw pairs, score what they say.",
     "analyze": "What rows say: of judges, rounds, principles, refusals.",
+    "ledger": "What paid replies take on disk, and which may go.",
     "config": "Check a config, or print its schema.",
     "constitution": "List, check, import or compare constitutions.",
     "simulate": "The simulated model as a server on 127.0.0.1.",

@@ -15,9 +15,9 @@ from cai_cli.cli import VERBS, _signals
 from cai_cli.errors import Exit, Fix
 
 # These say themselves when a signal may raise.
-ASKING = ("run", "generate", "critique", "revise", "label-pairs", "debias", "expand", "retry")
+ASKING = ("run", "generate", "critique", "revise", "label-pairs", "debias", "expand", "retry", "estimate")
 LATER = (
-    "estimate", "report", "merge", "ledger",
+    "report", "merge",
 )  # fmt: skip
 
 

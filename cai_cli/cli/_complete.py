@@ -307,8 +307,10 @@ def templates(incomplete: str) -> Iterable[Offer]:
     """Shipped prompt templates, by the name that a config gives."""
     from cai_cli.shipped import shipped
 
-    found = sorted(path.stem.partition("-") for path in shipped("prompts").glob("*-*.md"))
-    return ((name, stage) for stage, _, name in found if name.startswith(incomplete))
+    found: dict[str, list[str]] = {}
+    for stage, _, name in sorted(path.stem.partition("-") for path in shipped("prompts").glob("*-*.md")):
+        found.setdefault(name, []).append(stage)
+    return ((name, ", ".join(stages)) for name, stages in found.items() if name.startswith(incomplete))
 
 
 @_offered

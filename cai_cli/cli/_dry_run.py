@@ -18,7 +18,7 @@ from cai_cli.engine.program import MadeBy
 from cai_cli.engine.rows import Program
 from cai_cli.errors import Exit, Fix
 from cai_cli.flow import Flow, Reply, Request, play
-from cai_cli.prices import price_of
+from cai_cli.prices import as_of, price_of
 from cai_cli.providers._world import world_of
 from cai_cli.providers.simulated import reply_to
 from cai_cli.records import Pair
@@ -71,6 +71,8 @@ def dry_run(config: Config, names: Sequence[str], given: str | None, limit: int 
         found = _document(*_played(ready, feed, plan.program_of(ready)))
         if said := pilot.assumed(ready):
             found["assumed"]["labels"] = said
+    if prices := as_of(model for step in steps for model in step.models):
+        found["assumed"]["dollars"] = f"at {prices}"
     if as_json:
         print_json(found)
     else:

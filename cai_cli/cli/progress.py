@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from cai_cli.cli import _process
 from cai_cli.engine.servers import servers
 from cai_cli.engine.session import Snapshot, Watch, facts
+from cai_cli.reports.forgiving import forgiving
 from cai_cli.reports.quantities import unpriced
 from cai_cli.reports.standing import Standing, frame, line, standing_of
 from cai_cli.visible import on_one_line
@@ -31,8 +34,6 @@ _OUT = "no server answers"  # a kind of trouble beside those of replies: all of 
 
 def watch_for(quiet: bool, verbose: bool) -> Watch:
     """The display that fits stderr; lines where they are asked for, as a screen reader wants them."""
-    from cai_cli.reports.console import forgiving
-
     forgiving(sys.stderr)
     if quiet:
         return Quiet()
@@ -56,6 +57,8 @@ class _Display:
         self._guarded(self._begin)
 
     def tick(self, snapshot: Snapshot) -> None:
+        if snapshot.asker.in_flight:
+            _process.settle()
         self._guarded(lambda: self._look(snapshot))
 
     def end(self, snapshot: Snapshot) -> None:
@@ -111,26 +114,30 @@ class Quiet(_Display):
 class Screen(_Display):
     """A live table that vanishes at the end: the summary takes its place."""
 
-    canvas: Canvas
     _drawn = 0.0
 
-    def _begin(self) -> None:
+    @functools.cached_property
+    def canvas(self) -> Canvas:
         from cai_cli.cli._canvas import Canvas
         from cai_cli.reports.console import console
 
-        self.canvas = Canvas(console(stderr=True))
+        return Canvas(console(stderr=True))
 
     def _say(self, text: str) -> None:
         self.canvas.say(text)
         self._drawn = 0.0
 
     def _tick(self, snapshot: Snapshot) -> None:
-        if time.monotonic() - self._drawn >= FRAME_S:
+        now = time.monotonic()
+        if not snapshot.asker.in_flight and now - snapshot.started < FRAME_S:
+            return  # what draws takes .05 s to load: the first requests come first
+        if now - self._drawn >= FRAME_S:
             self.canvas.draw(frame(self._standing(snapshot), *self.canvas.size))
             self._drawn = time.monotonic()
 
     def _end(self) -> None:
-        self.canvas.wipe()
+        if "canvas" in self.__dict__:
+            self.canvas.wipe()
 
 
 class Lines(_Display):

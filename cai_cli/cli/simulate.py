@@ -32,7 +32,8 @@ KIND:
 {kinds}
 
 \b
-Its own are GET /stats, and POST /reset, which counts from zero and takes options as JSON: {"fail": ["500@1-"]}
+Its own are GET /stats, and POST /reset, which counts from zero and takes options as JSON: {"fail": ["500@1-"]};
+POST /change takes them too, and counts on.
 """
 HELP = HELP.replace("{statuses}", " ".join(map(str, STATUSES))).replace(
     "{kinds}", "\n".join(f"  {kind:<11} {what}" for kind, what in WRECKS.items())

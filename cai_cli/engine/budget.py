@@ -6,10 +6,12 @@ import asyncio
 import json
 from collections.abc import Awaitable
 
+from cai_cli.caching import LONG
 from cai_cli.engine.ledger import Ledger
 from cai_cli.errors import Fatal, Fix
 from cai_cli.flow import Model, Reply, Request
 from cai_cli.prices import Price, near_name, price_of
+from cai_cli.remembered import Remembered
 
 FRAME_TOKENS, TURN_TOKENS = 64, 16  # around a request and around each turn
 AHEAD, MANY = 4, 8  # for so many in flight the money of one more is set aside, if they are many: else each waits for the disk
@@ -31,31 +33,38 @@ class Budget:
         self._topping: asyncio.Task[None] | None = None
         self._tight = False  # the cap left no room for more than what requests hold
         self._changed: asyncio.Future[None] | None = None  # resolved, and replaced, whenever one gives its reservation back
-        self._prices: dict[tuple[object, ...], Price | None] = {}
+        self.price = Remembered(self._price)
 
-    def price(self, model: Model) -> Price | None:
+    def _price(self, model: Model) -> Price | None:
         """Dollars per token of a model; None where nobody knows. Raises: Fix when there is a cap and no price"""
-        key = (model.provider, model.name, *sorted((model.price or {}).items()))
-        if key not in self._prices:
-            self._prices[key] = price_of(model)
-        if self._prices[key] is None and self.cap_usd is not None:
+        price = price_of(model)
+        if price is None and self.cap_usd is not None:
             meant = f"did you mean '{near}'? if not, " if (near := near_name(model)) else ""
             raise Fix(f"no price is known for the model '{model.name}', so budget_usd cannot be kept",
                       f"{meant}set model.price: {{input: ..., output: ...}} (dollars per million tokens)")  # fmt: skip
-        return self._prices[key]
+        return price
+
+    def to_reserve(self, request: Request) -> float:
+        """Dollars that must be set aside before a request goes: the most that it can cost; 0 where there is no cap."""
+        return 0.0 if self.cap_usd is None else self.most(request)
 
     def most(self, request: Request) -> float:
         """The most that a request can cost, in dollars; 0 where no price is known."""
         if (price := self.price(request.model)) is None:
             return 0.0
         tokens_in, tokens_out = _most_tokens_in(request), request.model.max_tokens
-        return max(price.dollars(tokens_in, tokens_out), price.dollars(0, tokens_out, cache_write=tokens_in))
+        long = tokens_in if request.model.caching == LONG else 0
+        written = price.dollars(0, tokens_out, cache_write=tokens_in - long, cache_write_1h=long)
+        return max(price.dollars(tokens_in, tokens_out), written)
 
     def cost(self, model: Model, reply: Reply) -> float:
         """What a reply cost, in dollars; 0 where no price is known."""
         if (price := self.price(model)) is None:
             return 0.0
-        return price.dollars(reply.tokens_in, reply.tokens_out, reply.tokens_cache_read, reply.tokens_cache_write)
+        long = reply.tokens_cache_write_1h
+        return price.dollars(
+            reply.tokens_in, reply.tokens_out, reply.tokens_cache_read, reply.tokens_cache_write - long, cache_write_1h=long
+        )
 
     async def reserve(self, dollars: float) -> None:
         """Set `dollars` aside, on disk. Waits for requests in flight to settle before giving up. Raises: Spent"""
@@ -152,6 +161,11 @@ def _exact(dollars: float) -> str:
 
 def _most_tokens_in(request: Request) -> int:
     """A tokenizer that works on bytes makes at most one token of each; it is usually four times less."""
-    texts = [request.system, *(turn.content for turn in request.messages), json.dumps(request.schema) if request.schema else ""]
-    size = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    size = _bytes_of(request.system) + sum(_bytes_of(turn.content) for turn in request.messages)
+    if request.schema:
+        size += len(json.dumps(request.schema))
     return size + TURN_TOKENS * len(request.messages) + FRAME_TOKENS
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

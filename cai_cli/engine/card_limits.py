@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cai_cli.engine.audit_standing import BELOW, NONE, OUTDATED, agreed
 from cai_cli.engine.markdown import code, prose
 from cai_cli.oversights import CATEGORIES, ONE_SIDED
 
@@ -98,12 +97,21 @@ def _labels(made: Sequence[Facts], reports: Sequence[Facts]) -> Iterator[str]:
     writers = {who for facts in made if facts["stage"] in ("generate", "revise") for who in _who(facts)}
     for facts in judged:
         yield from _judges(facts, writers)
-    audited = any(one.get("fingerprints", {}).get("audit", {"state": NONE})["state"] != NONE for one in made)
+    audited = any(map(_was_audited, made))
     for report in reports:
         yield from _votes(report, audited=audited)
     revised = [facts for facts in made if facts["stage"] == "revise"]
     if any(facts.get("made_with", {}).get("settings", {}).get("accept") == "always" for facts in revised):
         yield "Every revision was taken without being compared with what it revises: some may be worse."
+
+
+def _was_audited(facts: Facts) -> bool:
+    standing = facts.get("fingerprints", {}).get("audit")
+    if standing is None:
+        return False
+    from cai_cli.engine.audit_standing import NONE
+
+    return bool(standing["state"] != NONE)
 
 
 def _audits(made: Sequence[Facts]) -> Iterator[str]:
@@ -115,6 +123,8 @@ def _audits(made: Sequence[Facts]) -> Iterator[str]:
 
 
 def _audited(standing: Mapping[str, Any]) -> str:
+    from cai_cli.engine.audit_standing import BELOW, NONE, OUTDATED, agreed
+
     if standing["state"] == NONE:
         return "people were to audit its labels, and have not"
     found = f"people agree with {agreed(standing)}"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cai_cli.engine import card, versions
 from cai_cli.engine.card import Features
 from cai_cli.engine.disk import write_durably
@@ -18,11 +20,9 @@ CARD = "README.md"
 
 def declares(output: Path, stage: str, version: str) -> bool:
     """Whether the card of a folder names the files of a version, so that `datasets` finds them."""
-    import yaml
-
     try:
         _, _, rest = (output / CARD).read_text("utf-8").partition("---\n")
-        front = yaml.safe_load(rest.partition("\n---\n")[0])
+        front = card.loaded(rest.partition("\n---\n")[0])
         paths = [file["path"] for one in front["configs"] if one["config_name"] == stage for file in one["data_files"]]
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         return False

@@ -52,15 +52,22 @@ def private_opener(path: str, flags: int) -> int:
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` by `data`, wholly or not at all, also across a power loss."""
+    write_whole(path, data, mode, synced=True)
+    with naming(path):
+        sync_folder(path.parent)
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o644, *, synced: bool = False) -> None:
+    """Replace `path` by `data`, wholly or not at all for whoever reads it. A power loss may undo it, or leave the file empty."""
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with naming(path):
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         part.rename(path)
-        sync_folder(path.parent)
 
 
 def write_soon(path: Path, data: bytes) -> None:

@@ -15,6 +15,7 @@ import orjson
 from cai_cli.engine.disk import private_opener
 from cai_cli.engine.files import STDIN, header_hint, shown
 from cai_cli.engine.inputs import group_by_prompt, read_rows
+from cai_cli.engine.spool import Spool
 from cai_cli.engine.versions import REMAKE, Version
 from cai_cli.errors import Exit, Fix
 from cai_cli.records import Rejected
@@ -29,6 +30,9 @@ class Unit(NamedTuple):
     rows: Sequence[Any]
 
 
+Past = Callable[[Callable[[int], bool]], Iterator[Unit]]
+
+
 @dataclass(frozen=True)
 class Feed:
     """Input that was read once already: counted, hashed, its unusable rows set aside."""
@@ -40,6 +44,11 @@ class Feed:
     rejects: list[Rejected] = field(default_factory=list)
     parents: tuple[Version, ...] = ()
     files: Callable[[int], Sequence[Path]] | None = None  # a shard's, where these hold its rows just as cai writes them
+    past: Past | None = None  # see `left`; None: all has to be read
+
+    def left(self, done: Callable[[int], bool]) -> Iterator[Unit]:
+        """The same units; those of partitions that are done may come without their rows, where these need not be read."""
+        return self.past(done) if self.past is not None else self.units()
 
 
 def alone(rows: Iterable[Any]) -> Iterator[Any]:
@@ -47,13 +56,18 @@ def alone(rows: Iterable[Any]) -> Iterator[Any]:
     return (row if isinstance(row, Rejected) else (row,) for row in rows)
 
 
-def from_reader(read: Callable[[], Iterable[Any]], size: int, limit: int | None, name: str, check: bool = True) -> Feed:
+def from_reader(
+    read: Callable[[], Iterable[Any]], size: int, limit: int | None, name: str, check: bool = True, folder: Path | None = None
+) -> Feed:
     """Survey groups of rows (or Rejected) that `read` gives anew each time it is called.
 
     `size`: prompts a partition. `limit`: the first so many prompts only. `check`: look for rows that cannot be told apart.
+    `folder`: a private one, for prompts, each a group of its own, that are written down to be read once; None: `read` gives them.
     Raises: Fix (exit 65) when nothing is usable, ids clash, or the rows of a prompt are scattered
     """
     digest, prompts, rejects, seen = hashlib.sha256(b"%d" % size), 0, list[Rejected](), _Seen()
+    spool = Spool(folder, size) if folder is not None else None
+    written = _written if spool is None else spool.add
     for group in _limited(read(), limit):
         if isinstance(group, Rejected):
             rejects.append(group)
@@ -62,17 +76,34 @@ def from_reader(read: Callable[[], Iterable[Any]], size: int, limit: int | None,
         if check:
             seen.check(group)
         for row in group:
-            digest.update(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            digest.update(written(row))
     if not prompts:
         raise _nothing_usable(shown(name), rejects, check)
+    # the file's own name and line: the same input reached by another path is the same input
+    digest.update(orjson.dumps([reject.where.rpartition("/")[2] for reject in rejects]))
+    units, past = (_again(read, size, limit), None) if spool is None else _spooled(spool)
+    return Feed(units, prompts, -(-prompts // size), digest.hexdigest(), rejects, past=past)
 
+
+def _written(row: Any) -> bytes:
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _again(read: Callable[[], Iterable[Any]], size: int, limit: int | None) -> Callable[[], Iterator[Unit]]:
     def units() -> Iterator[Unit]:
         usable = (group for group in _limited(read(), limit) if not isinstance(group, Rejected))
         return (Unit(number // size, group) for number, group in enumerate(usable))
 
-    # the file's own name and line: the same input reached by another path is the same input
-    digest.update(orjson.dumps([reject.where.rpartition("/")[2] for reject in rejects]))
-    return Feed(units, prompts, -(-prompts // size), digest.hexdigest(), rejects)
+    return units
+
+
+def _spooled(spool: Spool) -> tuple[Callable[[], Iterator[Unit]], Past]:
+    spool.end()
+
+    def past(done: Callable[[int], bool]) -> Iterator[Unit]:
+        return spool.units(Unit, done)
+
+    return (lambda: past(lambda _: False)), past
 
 
 def _limited(groups: Iterable[Any], limit: int | None) -> Iterator[Any]:
@@ -88,8 +119,8 @@ class _Seen:
     """Finds what cannot be told apart later: rows with one id, and prompts whose rows are scattered."""
 
     def __init__(self) -> None:
-        self.rows: set[bytes] = set()
-        self.prompts: set[bytes] = set()
+        self.rows: set[int] = set()
+        self.prompts: set[int] = set()
 
     def check(self, group: Sequence[Any]) -> None:
         if self._again(self.prompts, group[0].prompt_id):
@@ -102,8 +133,8 @@ class _Seen:
             if self._again(self.rows, row.id):
                 raise Fix(f"two rows have the id '{row.id}'", "give every row its own id", Exit.INPUT)
 
-    def _again(self, seen: set[bytes], value: str) -> bool:
-        mark = hashlib.blake2b(value.encode(), digest_size=8).digest()
+    def _again(self, seen: set[int], value: str) -> bool:
+        mark = hash(value)
         found = mark in seen
         seen.add(mark)
         return found

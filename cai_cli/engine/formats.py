@@ -15,8 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
@@ -31,9 +30,8 @@ BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A row of the input, before anything is asked of its columns."""
+class Line(NamedTuple):
+    """A row of the input, before anything is asked of its columns. No dataclass, which takes twice the time of every line."""
 
     where: str  # file:line
     row: dict[str, Any]
@@ -65,14 +63,29 @@ def numbered_lines(stream: io.BufferedIOBase, number: int = 0) -> Iterator[tuple
 
     Takes: `number`: of the line before the first one
     """
-    while line := stream.readline(LINE_LIMIT + 2):
-        number += 1
-        if not line.endswith(b"\n") and len(line) > LINE_LIMIT:
+    tail = b""
+    while chunk := stream.read(CHUNK):
+        *lines, tail = (tail + chunk).split(b"\n")
+        if len(tail) > LINE_LIMIT + 1:  # with its \r, no line that is short enough
             _skip_line(stream)
-        content = line.removesuffix(b"\n").removesuffix(b"\r")
-        content = content.removeprefix(BOM) if number == 1 else content
-        if content.strip():
-            yield number, content
+            lines, tail = [*lines, tail], b""
+        for line in lines:
+            number += 1
+            if line[-1:] > b" " and number > 1:
+                yield number, line
+            elif content := _content(line, number == 1):
+                yield number, content
+    if content := _content(tail, number == 0):
+        yield number + 1, content
+
+
+def _content(line: bytes, begins_file: bool) -> bytes:
+    """A line without its end and what marks a file's beginning; empty: there is nothing in it"""
+    if line.endswith(b"\r"):
+        line = line[:-1]
+    if begins_file:
+        line = line.removeprefix(BOM)
+    return line if line and not line.isspace() else b""
 
 
 def _skip_line(stream: io.BufferedIOBase) -> int:
@@ -86,7 +99,13 @@ def _skip_line(stream: io.BufferedIOBase) -> int:
 
 
 def _json_lines(stream: io.BufferedReader, name: str) -> Rows:
-    return (read_object(content, f"{name}:{number}") for number, content in numbered_lines(stream))
+    for number, content in numbered_lines(stream):
+        try:
+            row = orjson.loads(content) if len(content) <= LINE_LIMIT else None
+        except orjson.JSONDecodeError:
+            row = None
+        where = f"{name}:{number}"
+        yield Line(where, row, content) if type(row) is dict else read_object(content, where)
 
 
 def _text_lines(stream: io.BufferedReader, name: str) -> Rows:

@@ -26,13 +26,12 @@ from cai_cli.engine.feed import Feed, Unit
 from cai_cli.engine.files import File, find_files, holds_lines, opened
 from cai_cli.engine.formats import LINE_LIMIT, Line, numbered_lines, read_object
 from cai_cli.engine.inputs import id_mark, pair_builder, reject_line
+from cai_cli.engine.runs import GIVEN
 from cai_cli.engine.shards import as_line
 from cai_cli.engine.workers import Workers, count_for
 from cai_cli.errors import Reject
 from cai_cli.records import Pair, Rejected
 from cai_cli.settings import PromptsSection
-
-FOLDER = "given"  # in a run's folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +84,8 @@ def survey(source: PromptsSection, config: Config, folder: Path, processes: int 
     files = find_files(Path(str(source.path)), str(source.path))
     if not all(map(holds_lines, files)):
         return None
-    (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
-    spool = _Spool(folder / FOLDER, config.shards.rows)
+    (folder / GIVEN).mkdir(mode=0o700, exist_ok=True)
+    spool = _Spool(folder / GIVEN, config.shards.rows)
     count = count_for(sum(file.path.stat().st_size for file in files)) if processes is None else processes
     try:
         with Workers(count) as shared:

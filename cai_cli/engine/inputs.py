@@ -36,9 +36,13 @@ def read_prompts(settings: PromptsSection, folder: Path, seed: int) -> Iterator[
     Raises: Fix (exit 65): no file, no rows, a damaged file, ids that clash, a named column that no row has
     """
 
+    column, kind_of, keep = settings.column, settings.kind, settings.keep  # a look-up in a model of pydantic's takes its time
+    plain = kind_of in shapes.KINDS and not keep
+
     def build(line: Line, ids: _Ids) -> Prompt:
-        messages = shapes.conversation(line.row, settings.column)
-        kind, meta = shapes.kind(line.row, settings.kind), shapes.kept(line.row, settings.keep)
+        row = line.row
+        messages = shapes.conversation(row, column)
+        kind, meta = (kind_of, "{}") if plain else (shapes.kind(row, kind_of), shapes.kept(row, keep))
         return Prompt(id=ids.of_prompt(line, messages), messages=messages, kind=kind, meta=meta)
 
     return _read(settings, folder, build, lambda prompt: chance.unit(seed, "shuffle", prompt.id))
@@ -170,37 +174,37 @@ P = TypeVar("P", bound=OfPrompt)
 class Gathered(Generic[P]):
     """Rows by prompt, of an input where the rows of a prompt may stand apart. Each call reads it again, and gives the same.
 
-    Prompts whose rows stand together come in the order of the input, the others after them. Memory: eight bytes a prompt, and
-    the rows that stand apart. Rejected rows come as they are met.
+    Prompts whose rows stand together come in the order of the input, the others after them. Memory: a mark a prompt, and the
+    rows that stand apart. Rejected rows come as they are met.
     """
 
     def __init__(self, read: Callable[[], Iterable[P | Rejected]]) -> None:
         self._read = read
-        self._apart: set[bytes] | None = None  # marks of the prompts whose rows do; None: not looked for yet
+        self._apart: set[int] | None = None  # marks of the prompts whose rows do; None: not looked for yet
 
     def __call__(self) -> Iterator[list[P] | Rejected]:
         if self._apart is None:
             self._apart = _standing_apart(self._read())
         held: dict[str, list[P]] = {}
         for group in group_by_prompt(self._read()):
-            if isinstance(group, Rejected) or not self._apart or id_mark(group[0].prompt_id) not in self._apart:
+            if isinstance(group, Rejected) or not self._apart or hash(group[0].prompt_id) not in self._apart:
                 yield group
             else:
                 held.setdefault(group[0].prompt_id, []).extend(group)
         yield from held.values()
 
 
-def _standing_apart(rows: Iterable[OfPrompt | Rejected]) -> set[bytes]:
-    seen, apart = set[bytes](), set[bytes]()
+def _standing_apart(rows: Iterable[OfPrompt | Rejected]) -> set[int]:
+    seen, apart = set[int](), set[int]()
     for group in group_by_prompt(rows):
         if not isinstance(group, Rejected):
-            mark = id_mark(group[0].prompt_id)
+            mark = hash(group[0].prompt_id)
             (apart if mark in seen else seen).add(mark)
     return apart
 
 
 def id_mark(name: str) -> bytes:
-    """Eight bytes that tell one id from another."""
+    """Eight bytes that tell one id from another, the same in every process."""
     return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
@@ -245,7 +249,8 @@ def _build_all(settings: PromptsSection, folder: Path, build: Callable[[Line, _I
         if isinstance(line, Rejected):
             yield line
             continue
-        columns.see(line.row)
+        if not columns.known:
+            columns.see(line.row)
         try:
             yield build(line, ids)
         except Reject as why:
@@ -315,11 +320,13 @@ class _NamedColumns:
         self.asked_for: dict[str | None, str] = {settings.column: "column", **dict.fromkeys(kind, "kind")}
         self.missing = dict.fromkeys([*filter(None, [settings.column]), *kind, *settings.keep])
         self.there: list[str] = []  # the first row's columns
+        self.known = False  # whether all that is to be known of them is
 
     def see(self, row: dict[str, Any]) -> None:
         self.there = self.there or list(row)
         for name in [name for name in self.missing if name in row]:
             del self.missing[name]
+        self.known = not self.missing
 
     def check(self) -> None:
         if not self.missing or not self.there:
@@ -342,15 +349,16 @@ class Ids(Protocol):
 
 
 class _Ids:
-    """Names rows: the given id, else a hash of the content, with an ordinal for repeats. Eight bytes are kept of each."""
+    """Names rows: the given id, else a hash of the content, with an ordinal for repeats."""
 
     def __init__(self) -> None:
-        self.taken: set[int] = set()
+        self.taken: set[int] = set()  # Python's own hashes, of 64 bits: an eighth of the time that our own would take
         self.repeats: dict[str, int] = {}
         self.clashes: list[str] = []
 
     def of_prompt(self, line: Line, messages: shapes.Turns) -> str:
-        given = shapes.given_id(line.row, "prompt_id", "id")
+        row = line.row
+        given = shapes.given_id(row, "prompt_id", "id") if "id" in row or "prompt_id" in row else ""
         return self._given(given, line.where) if given else self._made(messages)
 
     def of_pair(self, line: Line, pair: Pair) -> Pair:
@@ -364,14 +372,14 @@ class _Ids:
 
     def _made(self, messages: shapes.Turns) -> str:
         content = [{"content": turn.content, "role": turn.role} for turn in messages]
-        made = name = hashlib.sha256(orjson.dumps(content)).hexdigest()[:16]
+        made = name = hashlib.sha256(orjson.dumps(content)).digest()[:8].hex()
         while not self._take(name):
             self.repeats[made] = self.repeats.get(made, 1) + 1
             name = f"{made}-{self.repeats[made]}"
         return name
 
     def _take(self, name: str) -> bool:
-        mark = int.from_bytes(id_mark(name), "big")
+        mark = hash(name)
         free = mark not in self.taken
         self.taken.add(mark)
         return free

@@ -1,6 +1,7 @@
 """Every reply that was paid for, by the question it answers. A reply is on disk before a stage sees it.
 
-SQLite in WAL mode with synchronous=FULL. One thread writes, in groups of about 10 ms; several processes may share the file.
+SQLite in WAL mode with synchronous=FULL. One thread writes, in groups of about 10 ms where much is written, a lone reply at once;
+several processes may share the file.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import queue
 import sqlite3
 import threading
@@ -21,10 +23,11 @@ from typing import Any
 import orjson
 
 from cai_cli.engine.disk import Patience, disk_full, is_full, make_private, one_at_a_time, refuse_network_filesystem
+from cai_cli.engine.reply_bytes import pack, unpack
 from cai_cli.errors import Exit, Fatal, Fix, Reject
 from cai_cli.flow import Outcome, Reply, Request
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: replies were plain JSON, which is still read
 GROUP_S = 0.01
 CLOSED = "mend its permissions, or set `state:` to another folder"
 DAMAGED = ("it is damaged: move it away with its -wal and -shm; published versions are safe; replies that are only in it are "
@@ -37,7 +40,13 @@ CREATE TABLE IF NOT EXISTS failures (id INTEGER PRIMARY KEY, key BLOB NOT NULL U
   detail TEXT, signature TEXT, run TEXT, at REAL, provisional INTEGER);
 CREATE TABLE IF NOT EXISTS spending (run TEXT PRIMARY KEY, job TEXT, leased REAL, settled REAL);
 """
-_PUT = "INSERT OR IGNORE INTO replies (key, stage, row, model, host, mode, run, at, dollars, reply) VALUES (?,?,?,?,?,?,?,?,?,?)"
+_PUT = "INSERT OR IGNORE INTO replies (key, stage, row, model, host, mode, run, at, dollars, reply) VALUES "
+_ROW = "(?,?,?,?,?,?,?,?,?,?)"
+# Rows a statement. One row each would hand Python's lock from thread to thread for every row, and the loop would wait for it.
+_SIZES = (64, 16, 4, 1)
+_PUTS = {size: _PUT + ",".join([_ROW] * size) for size in _SIZES}
+_FIND = """SELECT reply, '', '', '' FROM replies WHERE key = ?1
+  UNION ALL SELECT NULL, reason, detail, signature FROM failures WHERE key = ?1"""
 _FAIL = """INSERT OR REPLACE INTO failures (key, stage, row, reason, detail, signature, run, at, provisional)
   VALUES (?,?,?,?,?,?,?,?,1)"""
 # leased is what is settled and what is set aside: between a reply's commit and the return of its reservation a little too much
@@ -68,10 +77,11 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def found_in(db: sqlite3.Connection, key: bytes) -> Outcome | None:
     """The reply, or the refusal, that a ledger holds for a key."""
-    if found := db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone():
-        return Reply(**orjson.loads(found[0]))
-    found = db.execute("SELECT reason, detail, signature FROM failures WHERE key = ?", (key,)).fetchone()
-    return Reject(*found) if found else None
+    # all of it, at most two rows: a statement that is not at its end keeps the file's log from being emptied
+    if not (found := db.execute(_FIND, (key,)).fetchall()):
+        return None
+    reply, *refusal = found[0]
+    return unpack(reply) if reply is not None else Reject(*refusal)
 
 
 def spent(db: sqlite3.Connection, job: str, own: bool) -> tuple[float, float]:
@@ -86,9 +96,14 @@ Job = Callable[[sqlite3.Connection], Any]
 
 @dataclass(slots=True)
 class _Write:
-    job: Job
+    """Something to write: a bought reply, or a job of its own."""
+
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+    job: Job | None = None
+    reply: Reply | None = None
+    row: tuple[Any, ...] = ()  # what is kept beside the reply
+    dollars: float = 0.0
 
 
 class Ledger:
@@ -143,13 +158,11 @@ class Ledger:
 
     async def put(self, key: bytes, request: Request, reply: Reply, host: str, dollars: float, mode: str = "live") -> None:
         """Write a reply and settle its price. Returns when both are on disk. The first reply for a key wins."""
-        row = (key, request.stage, request.row, reply.model, host, mode, self.run, time.time(), dollars, orjson.dumps(reply))
-
-        def job(db: sqlite3.Connection) -> None:
-            db.execute(_PUT, row)
-            db.execute(_SETTLE, (dollars, dollars, self.run))
-
-        await self._submit(job)
+        row = (key, request.stage, request.row, reply.model, host, mode, self.run, time.time(), dollars)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._queue.put(_Write(future, loop, None, reply, row, dollars))
+        await future
 
     async def fail(self, key: bytes, request: Request, reject: Reject) -> None:
         """Write that the provider refuses this request; provisional until the run ends whole."""
@@ -212,18 +225,18 @@ class Ledger:
     def _enqueue(self, job: Job) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._queue.put(_Write(job, future, loop))
+        self._queue.put(_Write(future, loop, job))
         return future
 
     def _write_forever(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group, last = self._gather(first)
+        busy, last = False, False
+        while not last and (first := self._queue.get()) is not None:
+            group, last = self._gather(first, GROUP_S if busy else 0.0)
+            busy = len(group) > 1
             self._commit_or_fail(self._writer, group)
-            if last:
-                break
 
-    def _gather(self, first: _Write) -> tuple[list[_Write], bool]:
-        time.sleep(GROUP_S)
+    def _gather(self, first: _Write, wait_s: float) -> tuple[list[_Write], bool]:
+        time.sleep(wait_s)
         group = [first]
         while not self._queue.empty():
             item = self._queue.get()
@@ -252,7 +265,8 @@ class Ledger:
     def _commit(self, db: sqlite3.Connection, group: list[_Write]) -> list[Any]:
         db.execute("BEGIN IMMEDIATE")
         try:
-            results = [write.job(db) for write in group]
+            self._write_replies(db, [write for write in group if write.reply is not None])
+            results = [write.job(db) if write.job is not None else None for write in group]
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -260,19 +274,34 @@ class Ledger:
             raise
         return results
 
+    def _write_replies(self, db: sqlite3.Connection, bought: list[_Write]) -> None:
+        """All replies of a group, before its jobs: until a price is settled, its reservation stands for it."""
+        if not bought:
+            return
+        rows, at = [(*write.row, pack(write.reply)) for write in bought if write.reply is not None], 0
+        for size in _SIZES:
+            while len(rows) - at >= size:
+                db.execute(_PUTS[size], tuple(itertools.chain.from_iterable(rows[at : at + size])))
+                at += size
+        dollars = sum(write.dollars for write in bought)
+        db.execute(_SETTLE, (dollars, dollars, self.run))
+
     def _answer(self, group: list[_Write], results: list[Any]) -> None:
-        for write, result in zip(group, results, strict=True):
-            if not write.loop.is_closed():
-                write.loop.call_soon_threadsafe(_resolve, write.future, result)
+        loops = {id(write.loop): write.loop for write in group}
+        for loop in loops.values():
+            if not loop.is_closed():
+                told = [(write.future, result) for write, result in zip(group, results, strict=True) if write.loop is loop]
+                loop.call_soon_threadsafe(_resolve, told)
 
 
-def _resolve(future: asyncio.Future[Any], result: Any) -> None:
-    if future.done():
-        return
-    if isinstance(result, Exception):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
+def _resolve(told: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in told:
+        if future.done():
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
 
 def _disk_failure(error: sqlite3.Error, path: Path) -> Fatal:

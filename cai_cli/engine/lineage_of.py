@@ -14,12 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from cai_cli.config import Config
 from cai_cli.engine import pilot, plan, probing, runs, stored
 from cai_cli.engine.ledger import key_of, reading
 from cai_cli.engine.preview import about, candidates, prompt_id_of
+from cai_cli.engine.reply_bytes import unpack
 from cai_cli.engine.retries import Retries
 from cai_cli.engine.stored import Stored
 from cai_cli.errors import Exit, Fix, Reject
@@ -242,7 +241,7 @@ def _asked(request: Request, db: sqlite3.Connection, retries: Retries) -> Asked:
 def _bought(db: sqlite3.Connection, key: bytes) -> Bought | None:
     if found := db.execute(_BOUGHT, (key,)).fetchone():
         stage, row, model, host, mode, run, at, dollars, reply = found
-        return Bought(outcome=Reply(**orjson.loads(reply)), stage=stage, row=row, model=model, host=host, mode=mode, run=run,
+        return Bought(outcome=unpack(reply), stage=stage, row=row, model=model, host=host, mode=mode, run=run,
                       at=at, dollars=dollars)  # fmt: skip
     if found := db.execute(_REFUSED, (key,)).fetchone():
         stage, row, reason, detail, signature, run, at = found

@@ -17,13 +17,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from cai_cli import chance
 from cai_cli.config import Config
-from cai_cli.engine import pilot_findings, plan
+from cai_cli.engine import plan
 from cai_cli.engine.disk import Patience, write_durably
 from cai_cli.engine.feed import Feed, Unit
 from cai_cli.engine.plan import Step
@@ -33,11 +33,11 @@ from cai_cli.engine.sinks import Done, Progress
 from cai_cli.engine.versions import fingerprint
 from cai_cli.flow import Flow, Model
 from cai_cli.records import Pair
-from cai_cli.stages import _adaptive
-from cai_cli.stages._adaptive import NEVER, Pilot
-from cai_cli.stages.label_pairs import LabelPairs
 from cai_cli.tables._pilot import NO_PILOT
 from cai_cli.tables._pilot import Pilot as Measured
+
+if TYPE_CHECKING:
+    from cai_cli.stages.label_pairs import LabelPairs
 
 FILE = "_pilot.json"  # beside the labels
 SCHEMA = 2
@@ -73,8 +73,7 @@ def ready(config: Config, steps: Sequence[Step], feed: Feed) -> list[Step]:
 
 def of_steps(steps: Sequence[Step]) -> Mapping[str, Any] | None:
     """What the pilot of these steps found; None: they have none."""
-    stages = (step.stage for step in steps)
-    return next((stage.pilot.document or None for stage in stages if isinstance(stage, LabelPairs)), None)
+    return next((step.stage.pilot.document or None for step in steps if step.name == NAME), None)
 
 
 def known(steps: Sequence[Step], feed: Feed) -> Measured:
@@ -83,12 +82,14 @@ def known(steps: Sequence[Step], feed: Feed) -> Measured:
     found = of_steps(steps) or next((orjson.loads(path.read_bytes()) for path in beside if path.is_file()), None)
     if found is None:
         return NO_PILOT
-    return Measured(shift=_adaptive.pilot_of(found).shift, pairs=frozenset(found["pairs"]), warnings=tuple(found["warnings"]))
+    from cai_cli.stages._adaptive import pilot_of
+
+    return Measured(shift=pilot_of(found).shift, pairs=frozenset(found["pairs"]), warnings=tuple(found["warnings"]))
 
 
 def _labelling(steps: Sequence[Step]) -> Step | None:
     """The step that needs a pilot and has none; None: no step does."""
-    found = (step for step in steps if isinstance(step.stage, LabelPairs))
+    found = (step for step in steps if step.name == NAME)
     return next((step for step in found if step.stage.needs_pilot and not step.stage.pilot.document), None)
 
 
@@ -99,14 +100,18 @@ def _enough(step: Step, feed: Feed) -> int:
 
 def _repeats(step: Step, feed: Feed) -> float:
     """The share of a pilot's pairs that is asked once more; 0: it tells no biases, only how sure labelers are."""
+    from cai_cli.engine.pilot_findings import LEAST, REPEATED
+
     wanted = min(PROMPTS, feed.prompts // SHARE)
-    if not step.stage.settings.adaptive or wanted < pilot_findings.LEAST:
+    if not step.stage.settings.adaptive or wanted < LEAST:
         return 0.0
-    return min(1.0, pilot_findings.REPEATED / wanted)
+    return min(1.0, REPEATED / wanted)
 
 
 def _with(steps: Sequence[Step], found: Mapping[str, Any]) -> list[Step]:
-    pilot = _adaptive.pilot_of(found)
+    from cai_cli.stages._adaptive import pilot_of
+
+    pilot = pilot_of(found)
     return [
         replace(step, stage=replace(step.stage, pilot=pilot), frozen=fingerprint(found)) if step.name == NAME else step
         for step in steps
@@ -199,8 +204,11 @@ class _OnePair:
         return sorted(pairs, key=lambda pair: chance.unit(self.stage.seed, "pilot", pair.id))[:1], Counter()
 
     def __call__(self, pair: Pair) -> Flow[Pair]:
+        from cai_cli.engine.pilot_findings import is_repeated
+        from cai_cli.stages._adaptive import NEVER, Pilot
+
         ids = frozenset((pair.id,)) if self.repeats else frozenset[str]()
-        again = ids if pilot_findings.is_repeated(self.stage.seed, pair.id, self.repeats) else frozenset[str]()
+        again = ids if is_repeated(self.stage.seed, pair.id, self.repeats) else frozenset[str]()
         cuts = dict.fromkeys(self.stage.escalated, NEVER)
         return replace(self.stage, pilot=Pilot(pairs=ids, repeated=again, cuts=cuts))(pair)
 
@@ -229,10 +237,12 @@ class Answered:
 
 def freeze(config: Config, steps: Sequence[Step], feed: Feed, asked: Trial, answered: Answered) -> list[Step]:
     """Write down what a pilot found. Gives: the steps, with it"""
+    from cai_cli.engine.pilot_findings import findings
+
     step = _labelling(steps)
     assert step is not None
     pairs = [pair for made in answered.rows(NAME) for pair in made]
-    found = pilot_findings.findings(step.stage, pairs, asked.repeats)
+    found = findings(step.stage, pairs, asked.repeats)
     units = list(asked.feed.units())
     _write(config, steps, _mark(feed), units, {"repeats": asked.repeats, "found": found})
     if step.source:
@@ -288,7 +298,7 @@ _UNPILOTED = (
 
 def assumed(steps: Sequence[Step]) -> str:
     """What a dry run assumes of labels whose number of calls hangs on a pilot; empty: nothing."""
-    stages = [step.stage for step in steps if isinstance(step.stage, LabelPairs) and step.stage.needs_pilot]
+    stages = [step.stage for step in steps if step.name == NAME and step.stage.needs_pilot]
     if not stages:
         return ""
     if stages[0].pilot.document:

@@ -17,15 +17,13 @@ from cai_cli import constitution as constitutions
 from cai_cli import stages, tables
 from cai_cli.config import Config
 from cai_cli.constitution import Constitution
-from cai_cli.engine import given_pairs, program, versions
-from cai_cli.engine.audit_files import read_gold
+from cai_cli.engine import program, versions
 from cai_cli.engine.feed import Feed, alone, from_reader, from_version
 from cai_cli.engine.inputs import Gathered, check_kind, group_by_prompt, read_pairs, read_prompts, read_rows
 from cai_cli.engine.versions import Version
 from cai_cli.errors import Exit, Fix
 from cai_cli.flow import Flow, Model
 from cai_cli.parts import Parts
-from cai_cli.probing import Probing
 from cai_cli.prompts import Template
 from cai_cli.records import Chain, Pair, Sample
 from cai_cli.settings import PromptsSection, Section
@@ -37,16 +35,23 @@ INPUTS = ("prompts", "pairs")  # what a stage may read that no stage makes
 
 
 @functools.cache
-def _modules() -> dict[str, Any]:
-    """Every stage's and table's module by the stage's name, which is its file's with dashes."""
-    found = stages.modules() | {name: importlib.import_module(f"{tables.__name__}.{name}") for name in table_names()}
-    return {name.replace("_", "-"): module for name, module in found.items()}
+def _names() -> tuple[str, ...]:
+    """Every stage and table by name, which is its file's with dashes; none of them is imported for that."""
+    return tuple(name.replace("_", "-") for name in (*stages.names(), *table_names()))
 
 
+@functools.cache
+def _module(name: str) -> Any:
+    """A stage's or table's module. A run pays only for those that its config names: each costs a few ms, some need numpy."""
+    file = name.replace("-", "_")
+    return importlib.import_module(f"{tables.__name__}.{file}") if name in table_names() else stages.module(file)
+
+
+@functools.cache
 def reads_of(name: str) -> tuple[str, ...]:
     """The stages whose rows a stage takes, the one that it takes them from first of all at the front."""
-    feeding = [other for other, module in _modules().items() if name in getattr(module, "FEEDS", ())]
-    return (*sorted(feeding), *_modules()[name].READS)
+    feeding = [other for other, module in stages.added().items() if name in getattr(module, "FEEDS", ())]
+    return (*sorted(other.replace("_", "-") for other in feeding), *_module(name).READS)
 
 
 @functools.cache
@@ -58,7 +63,12 @@ def table_names() -> tuple[str, ...]:
 @functools.cache
 def stage_names() -> tuple[str, ...]:
     """All stages in the order data flows: each stands behind those that it reads; tables last, then what is no part of a run."""
-    placed: dict[str, None] = {}
+    return tuple(in_order(_names()))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Some stages, in the order that `stage_names` has them in. Only they and those that they read are imported."""
+    wanted, placed = set(names), dict[str, None]()
 
     def place(name: str) -> None:
         for before in reads_of(name):
@@ -66,17 +76,28 @@ def stage_names() -> tuple[str, ...]:
                 place(before)
         placed[name] = None
 
-    known = sorted(_modules(), key=lambda name: (not reads_of(name), name in table_names(), name))
-    for name in known:
+    for name in sorted(wanted, key=lambda name: (not reads_of(name), name in table_names(), name)):
         if name not in placed:
             place(name)
-    return tuple(placed)
+    return [name for name in placed if name in wanted]
 
 
 @functools.cache
 def shapes() -> dict[str, type[Any]]:
     """The rows that each stage makes, in the order data flows."""
-    return {name: _modules()[name].SHAPE for name in stage_names()}
+    return {name: shape_of(name) for name in stage_names()}
+
+
+def shape_of(name: str) -> type[Any]:
+    """The rows that a stage makes."""
+    shape: type[Any] = _module(name).SHAPE
+    return shape
+
+
+def shapes_in(output: Path, names: Iterable[str]) -> dict[str, type[Any]]:
+    """The rows of these stages and of all that an output folder has versions of, in the order data flows."""
+    there = (name for name in _names() if (output / name).is_dir())
+    return {name: shape_of(name) for name in in_order({*names, *there})}
 
 
 # What a config asks for.
@@ -103,13 +124,13 @@ class Step:
     @property
     def reads(self) -> tuple[str, ...]:
         """The stages (or inputs) whose rows it takes, the newest first."""
-        own = getattr(self.stage, "reads", _modules()[self.name].READS)
+        own = getattr(self.stage, "reads", _module(self.name).READS)
         return own if own[0] in INPUTS else tuple(dict.fromkeys([*reads_of(self.name)[: -len(own)], *own]))
 
     @property
     def again(self) -> str:
         """The stage that it is looped with, whose rows it takes where they are the newer ones; empty: none."""
-        return getattr(_modules()[self.name], "AGAIN", "")
+        return getattr(_module(self.name), "AGAIN", "")
 
     @property
     def takes(self) -> type[Any] | None:
@@ -132,7 +153,7 @@ class Step:
             "config": versions.fingerprint(config),
             "constitution": self.constitution.fingerprint if self.constitution else "",
             "templates": {f"{template.stage}/{template.name}": template.fingerprint for template in self.templates},
-            "code": f"{self.name}/{_modules()[self.name].VERSION}",
+            "code": f"{self.name}/{_module(self.name).VERSION}",
             **({"pilot": self.frozen} if self.frozen else {}),
             **({"people": self.people} if self.people else {}),
         }
@@ -147,22 +168,26 @@ def _without_models(settings: Any) -> Any:
 
 def sections_of(config: Config) -> list[str]:
     """The stages of a run that the config has a section for, in the order data flows."""
-    return [name for name in stage_names() if reads_of(name) and _section(config, name) is not None]
+    return [name for name in _configured(config) if reads_of(name)]
 
 
 def alone_of(config: Config) -> list[str]:
     """The stages that are no part of a run, each with a verb of its own, that the config has a section for."""
-    return [name for name in stage_names() if not reads_of(name) and _section(config, name) is not None]
+    return [name for name in _configured(config) if not reads_of(name)]
+
+
+def _configured(config: Config) -> list[str]:
+    return in_order(name.replace("_", "-") for name in config.sections)
 
 
 def _section(config: Config, name: str) -> Any:
-    return config.section(_modules()[name].Settings)
+    return config.sections.get(name.replace("-", "_"))
 
 
 def steps_of(config: Config, names: Iterable[str]) -> list[Step]:
     """The named stages, built and joined. Raises: Fix: a section is missing, or a part of it cannot be used"""
     steps: list[Step] = []
-    for name in sorted(names, key=stage_names().index):
+    for name in in_order(names):
         step = _step(config, name)
         made = {other.name for other in steps}
         source = next((other for other in step.reads if other in made), "")
@@ -174,7 +199,7 @@ def steps_of(config: Config, names: Iterable[str]) -> list[Step]:
 
 
 def _step(config: Config, name: str) -> Step:
-    module, settings = _modules()[name], _section(config, name)
+    settings = _section(config, name)
     if settings is None:
         section = name.replace("-", "_")
         raise Fix(
@@ -183,10 +208,12 @@ def _step(config: Config, name: str) -> Step:
         )
     common: dict[str, Any] = {"name": name, "settings": settings, "seed": config.seed, "draw_offset": config.draw_offset}
     if name in table_names():
+        from cai_cli.engine.audit_files import read_gold
+
         common["people"] = read_gold(config.output_path)[1]
         return _probing(config, Step(**common)) if getattr(settings, "probes", None) else Step(**common)
     parts = parts_of(config, settings)
-    stage = module.build(parts)
+    stage = _module(name).build(parts)
     return Step(
         **common, stage=stage, models=tuple(parts.models), templates=tuple(parts.templates), examples=tuple(parts.examples),
         others=tuple(parts.others), constitution=parts.constitution,
@@ -195,6 +222,8 @@ def _step(config: Config, name: str) -> Step:
 
 def _probing(config: Config, step: Step) -> Step:
     """A table that asks the labelers again: what it makes hangs on all that their votes hang on. Raises: Fix"""
+    from cai_cli.probing import Probing
+
     asking, settings = _step(config, "label-pairs"), step.settings  # type: Step, Any
     judges, constitution = asking.stage.judges, asking.constitution or constitutions.BUILT_IN
     criteria = constitution.preferences if asking.stage.settings.principles else constitutions.BUILT_IN.preferences
@@ -213,6 +242,7 @@ def parts_of(config: Config, settings: Section) -> Parts:
     return Parts(
         settings=settings, seed=config.seed, draw_offset=config.draw_offset, default=config.model, folder=config.folder,
         find_constitution=functools.partial(_constitution, config), sections=tuple(config.sections.values()), off=config.off,
+        prices=config.price_list,
     )  # fmt: skip
 
 
@@ -250,25 +280,29 @@ def feed_of(
     """
     first = steps[0]
     if first.reads[0] in INPUTS:
-        return _prompts(read_prompts if first.reads[0] == "prompts" else read_pairs, _source(config, given), config, limit)
+        return _prompts(
+            read_prompts if first.reads[0] == "prompts" else read_pairs, _source(config, given), config, limit, folder
+        )
     if given is not None:
         return given_rows(first, given, config, limit, folder)
     version = _parent(config.output_path, steps)
-    return from_version(version, shapes()[version.path.parent.name], limit)
+    return from_version(version, shape_of(version.path.parent.name), limit)
 
 
 def _prompts(
-    read: Callable[[PromptsSection, Path, int], Iterable[Any]], source: PromptsSection, config: Config, limit: int | None
-) -> Feed:
+    read: Callable[[PromptsSection, Path, int], Iterable[Any]], source: PromptsSection, config: Config, limit: int | None,
+    folder: Path | None,
+) -> Feed:  # fmt: skip
     # paths are resolved already; a `dataset` folder is relative to the config
-    folder = Path() if source.path else config.folder
+    base = Path() if source.path else config.folder
     name = source.path or source.dataset or "the input"
 
     def again() -> Iterable[Any]:
-        return read(source, folder, config.seed)
+        return read(source, base, config.seed)
 
-    groups = Gathered(again) if read is read_pairs else (lambda: alone(again()))
-    return from_reader(groups, config.shards.rows, limit, name, check=False)
+    if read is read_pairs:
+        return from_reader(Gathered(again), config.shards.rows, limit, name, check=False)
+    return from_reader(lambda: alone(again()), config.shards.rows, limit, name, check=False, folder=folder)
 
 
 def _source(config: Config, given: Path | None) -> PromptsSection:
@@ -287,7 +321,7 @@ def _source(config: Config, given: Path | None) -> PromptsSection:
 def given_rows(step: Step, path: Path, config: Config, limit: int | None, folder: Path | None = None) -> Feed:
     """Rows that -i names, for a stage that does not read prompts. Raises: Fix (exit 65)"""
     check_kind(step.name, path, step.closes_rounds)
-    if issubclass(shapes()[reads_of(step.name)[-1]], Pair):
+    if issubclass(shape_of(reads_of(step.name)[-1]), Pair):
         return pairs_feed(path, config, limit, folder)
     shape = step.takes or Sample
     return from_reader(lambda: group_by_prompt(read_rows(shape, [path])), config.shards.rows, limit, str(path))
@@ -298,6 +332,8 @@ def pairs_feed(path: Path, config: Config, limit: int | None = None, folder: Pat
 
     `folder`: as `feed_of` takes it
     """
+    from cai_cli.engine import given_pairs
+
     source = PromptsSection(path=str(path), gold=config.prompts is not None and config.prompts.gold)
     if folder is not None and limit is None and (feed := given_pairs.survey(source, config, folder)) is not None:
         return feed

@@ -78,14 +78,15 @@ def is_published(output: Path, stage: str, lineage: Lineage) -> Version | None:
     return newest if newest is not None and newest.fingerprint == lineage.fingerprint else None
 
 
-def make_latest(output: Path, title: str, shapes: Mapping[str, type[Any]], fresh: Version) -> None:
-    """Let the card, then `latest`, name a version: one that was just published, or one that a config came back to."""
-    stage = fresh.path.parent.name
-    found = {name: fresh if name == stage else versions.latest(output, name) for name in shapes}
+def make_latest(output: Path, title: str, shapes: Mapping[str, type[Any]], *fresh: Version) -> None:
+    """Let the card, then `latest`, name versions of different stages: just published, or such as a config came back to."""
+    named = {version.path.parent.name: version for version in fresh}
+    found = {name: named.get(name) or versions.latest(output, name) for name in shapes}
     newest = {name: version for name, version in found.items() if version is not None}
     card.update_card(output, title, newest, {name: features(shapes[name]) for name in newest})
-    card_upkeep.restore(output / stage, features(shapes[stage]))
-    versions.point_latest(fresh)
+    for stage, version in named.items():
+        card_upkeep.restore(output / stage, features(shapes[stage]))
+        versions.point_latest(version)
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,19 @@ class Publisher:
     def publish(
         self, step: Maker, lineage: Lineage, rejects: Sequence[Rejected] = (), extra: Mapping[str, bytes] | None = None
     ) -> Version:
-        """Publish one step, unless a version is there that is just it; `latest` names it. Gives: the version
+        """Publish one step; `latest` names it. Takes, gives: as `made`"""
+        version = self.made(step, lineage, rejects, extra)
+        make_latest(self.output, self.title, self.shapes, version)
+        return version
+
+    def made(
+        self, step: Maker, lineage: Lineage, rejects: Sequence[Rejected] = (), extra: Mapping[str, bytes] | None = None
+    ) -> Version:
+        """Publish one step, unless a version is there that is just it; nothing names it yet. Gives: the version
 
         `rejects`: input that could not be used; counted with the first step. `extra`: more files for the version's folder.
         """
-        version = versions.find(self.output, step.name, lineage.fingerprint) or self._publish(step, lineage, rejects, extra or {})
-        make_latest(self.output, self.title, self.shapes, version)
-        return version
+        return versions.find(self.output, step.name, lineage.fingerprint) or self._publish(step, lineage, rejects, extra or {})
 
     def _publish(self, step: Maker, lineage: Lineage, rejects: Sequence[Rejected], extra: Mapping[str, bytes]) -> Version:
         name = f"v{versions.next_number(self.output, step.name):04d}-{lineage.fingerprint[:8]}"

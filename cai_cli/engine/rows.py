@@ -17,22 +17,33 @@ from cai_cli.flow import Flow
 FEW_VOTES = 100  # fewer say nothing about a labeler
 DRAIN_S = 20.0  # how long requests in flight are waited for at a stop
 TICK_S = 0.2
+# How many rows may be begun after one that is not done yet. A row that hangs holds nobody back, but rows behind it may wait in
+# memory: all that are written in input order, and the rest of its partition. 20,000 rows are about 200 MB.
+AHEAD = 20_000
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Program = Callable[[Sequence[Any]], Flow[MadeBy]]
 
 
 class Rows:
-    """One pass over a feed. `signal` is what stopped it, or None; `error` is the first thing that went wrong."""
+    """One pass over a feed. `signal` is what stopped it, or None; `error` is the first thing that went wrong.
 
-    def __init__(self, feed: Feed, program: Program, asker: Asker, sink: Sink, max_abstain_rate: float = 1.0) -> None:
-        self.feed, self.program, self.asker, self.sink = feed, program, asker, sink
+    `ahead`: how many rows may be begun after the oldest one that is not done.
+    """
+
+    def __init__(
+        self, feed: Feed, program: Program, asker: Asker, sink: Sink, max_abstain_rate: float = 1.0, ahead: int = AHEAD
+    ) -> None:
+        self.feed, self.program, self.asker, self.sink, self.ahead = feed, program, asker, sink, ahead
         self.max_abstain_rate = max_abstain_rate
         self.signal: signal.Signals | None = None
         self.error: BaseException | None = None
         self._hurry = False
         self._closing: list[tuple[int, int]] = []
         self._units = self._admitted()
+        self._open: dict[int, None] = {}  # the numbers of the rows that are begun and not done, the oldest first
+        self._begun = 0
+        self._moved: asyncio.Future[None] | None = None  # resolved when the oldest of them is done, if anybody waits for that
 
     async def run(self, workers: int, tick: Callable[[], None]) -> bool:
         """Drive everything with so many flows alive at once; `tick` is called five times a second. Gives: whether all is done"""
@@ -100,9 +111,22 @@ class Rows:
 
     async def _work(self) -> None:
         for shard, position, rows in self._units:
+            self._begun = number = self._begun + 1
+            self._open[number] = None
             await self._one(shard, position, rows)
+            self._done(number)
+            while self._open and self._begun - next(iter(self._open)) >= self.ahead and not self.asker.stopping:
+                self._moved = self._moved or asyncio.get_running_loop().create_future()
+                await asyncio.shield(self._moved)
             if self.asker.stopping:
                 return
+
+    def _done(self, number: int) -> None:
+        oldest = next(iter(self._open)) == number
+        del self._open[number]
+        if oldest and self._moved is not None:
+            self._moved.set_result(None)
+            self._moved = None
 
     async def _one(self, shard: int, position: int, rows: Sequence[Any]) -> None:
         usage = Usage()
@@ -124,7 +148,7 @@ class Rows:
     def _admitted(self) -> Iterator[tuple[int, int, Sequence[Any]]]:
         """The units that are not done yet, with their place in their partition; notes where partitions end."""
         shard, position = 0, 0
-        for unit in self.feed.units():
+        for unit in self.feed.left(self.sink.skip):
             if unit.shard != shard:
                 self._end(shard, unit.shard, position)
                 shard, position = unit.shard, 0

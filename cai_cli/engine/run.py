@@ -8,27 +8,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cai_cli.config import Config
-from cai_cli.engine import disk, given_pairs, pilot, probing, tables, versions
-from cai_cli.engine.audit_files import read_gold
+from cai_cli.engine import disk, pilot, versions
 from cai_cli.engine.budget import Spent
 from cai_cli.engine.card_upkeep import is_whole
 from cai_cli.engine.feed import Feed, from_version, spool
 from cai_cli.engine.files import STDIN
 from cai_cli.engine.lock import IfLocked, lock_files, locked
-from cai_cli.engine.plan import Step, feed_of, nothing_left, pairs_feed, program_of, shapes, steps_of, table_names
+from cai_cli.engine.plan import Step, feed_of, nothing_left, pairs_feed, program_of, shape_of, shapes_in, steps_of, table_names
 from cai_cli.engine.publish import Publisher, lineages, make_latest
 from cai_cli.engine.retries import Retries
-from cai_cli.engine.runs import RunLog
+from cai_cli.engine.runs import GIVEN, RunLog
 from cai_cli.engine.session import Ended, Session, Watch, stage_facts
 from cai_cli.engine.shards import Layout, Staging
 from cai_cli.engine.sinks import ShardSink, StreamSink
 from cai_cli.engine.versions import Version, fingerprint
 from cai_cli.errors import CaiError, Exit, Fatal
-from cai_cli.records import Probed
 from cai_cli.reports.quantities import reasons
+
+if TYPE_CHECKING:
+    from cai_cli.engine import probing, tables
+    from cai_cli.records import Probed
 
 ABSTENTIONS_TO_WARN_OF = 0.02
 PAIRS = "pairs.jsonl"  # of the row-wise steps, where a table streams its rows
@@ -98,19 +100,18 @@ def begun(config: Config, options: Options, make: Callable[[RunLog], Run]) -> Su
         run = make(log)
         run.run()
     except BaseException as error:
-        log.update(**_said(error))
-        log.end("failed", int(getattr(error, "code", Exit.BUG)))
+        log.end("failed", int(getattr(error, "code", Exit.BUG)), **_said(error))
         raise
     finally:
         for spooled in (STDIN, PAIRS):  # texts, which have no place among the logs of runs
             (log.folder / spooled).unlink(missing_ok=True)
-        shutil.rmtree(log.folder / given_pairs.FOLDER, ignore_errors=True)
+        shutil.rmtree(log.folder / GIVEN, ignore_errors=True)
     summary = run.summary
-    log.update(
+    log.end(
+        "done" if summary.exit in (Exit.OK, Exit.REJECTS) else "stopped", summary.exit,
         stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, what=summary.what,
         in_flight=summary.in_flight, **_said(summary.error),
     )  # fmt: skip
-    log.end("done" if summary.exit in (Exit.OK, Exit.REJECTS) else "stopped", summary.exit)
     return summary
 
 
@@ -192,6 +193,8 @@ class Run:
 
     def probe(self, step: Step, feed: Feed) -> probing.Answers | None:
         """Ask what the config of a table asks of the labelers. Gives: the answers; None: it stopped before it had them all"""
+        from cai_cli.engine import probing
+
         answers, summary = probing.ask(step, feed, Session(self.config, self.log, self.watch)), self.summary
         summary.warnings += answers.warnings
         if (ended := answers.ended) is None:
@@ -211,6 +214,9 @@ class Run:
 
     def beside(self, probed: Sequence[Probed], feed: Feed) -> tables.Beside:
         """What a table knows beside the pairs."""
+        from cai_cli.engine import tables
+        from cai_cli.engine.audit_files import read_gold
+
         gold, _ = read_gold(self.config.output_path)
         return tables.Beside(probed=probed, gold=gold, pilot=pilot.known(self.steps, feed))
 
@@ -259,7 +265,7 @@ class VersionRun(Run):
         for name, version in found.items():
             newest = versions.latest(self.config.output_path, name)
             if newest is None or newest.path != version.path or not is_whole(self.config.output_path, version):
-                make_latest(self.config.output_path, self.config.name, shapes(), version)
+                make_latest(self.config.output_path, self.config.name, self._shapes, version)
 
     def _published(self) -> dict[str, Version]:
         """The steps that have a version which is just what this run would make: not always the newest."""
@@ -271,6 +277,10 @@ class VersionRun(Run):
         return {name: version for name, version in found.items() if version is not None}
 
     @property
+    def _shapes(self) -> dict[str, type[Any]]:
+        return shapes_in(self.config.output_path, (step.name for step in self.steps))
+
+    @property
     def _staging(self) -> Path:
         return self.config.output_path / ".cai" / "staging"  # beside the versions, so that a rename is enough
 
@@ -278,22 +288,28 @@ class VersionRun(Run):
         names = [step.name for step in steps]
         job = fingerprint([self.lineages[name].fingerprint for name in names])
         staging = Staging(self._staging / job[:16], names, self.layout)
-        return Publisher(self.config.output_path, self.config.name, staging, feed, shapes())
+        return Publisher(self.config.output_path, self.config.name, staging, feed, self._shapes)
 
     def _row_wise(self, feed: Feed) -> bool:
         publisher = self._publisher(feed, self.row_wise)
         if not self.drive(feed, ShardSink(publisher.staging)):
             return False
+        made = list[Version]()
         for step in self.row_wise:
             rejects = feed.rejects if step is self.steps[0] else ()
-            self._note(step.name, publisher.publish(step, self.lineages[step.name], rejects, pilot.files(step)))
+            made.append(publisher.made(step, self.lineages[step.name], rejects, pilot.files(step)))
+            self._note(step.name, made[-1])
+        # together: a card takes as long to write as 20 requests
+        make_latest(self.config.output_path, self.config.name, self._shapes, *made)
         return True
 
     def _table(self, step: Step, feed: Feed) -> bool:
+        from cai_cli.engine import tables
+
         if self.row_wise:
             version = versions.latest(self.config.output_path, "label-pairs")
             assert version is not None  # published a moment ago
-            feed = from_version(version, shapes()["label-pairs"], None)
+            feed = from_version(version, shape_of("label-pairs"), None)
         if (probed := self.probe(step, feed)) is None:
             return False
         publisher = self._publisher(feed, [step])
@@ -355,6 +371,8 @@ class _StreamRun(Run):
     def _stream_table(self, step: Step, feed: Feed, stream: BinaryIO) -> bool:
         if (probed := self.probe(step, feed)) is None:
             return False
+        from cai_cli.engine import tables
+
         report, made = tables.debiased(step, feed, self.beside(probed.rows, feed))
         sink = StreamSink(stream, step.name, self._rejects)
         sink.progress.reject(step.name, () if self.row_wise else feed.rejects)

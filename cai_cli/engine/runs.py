@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from cai_cli.engine.disk import FULL, write_durably
+from cai_cli.engine.disk import FULL, write_durably, write_whole
 
+GIVEN = "given"  # in a run's folder while it goes: pairs that somebody gave, written again
 # What is known of a run that goes on, and of one that was killed as it last was; an end leaves nothing of it to tell.
 MOMENTARY = ("per_s", "dollars_in_all", "writing", "slots", "servers", "oldest", "held", "stopping")
 
@@ -51,18 +52,23 @@ class RunLog:
         return str(self.facts["run"])
 
     def update(self, **facts: Any) -> None:
-        """Write down what is new. On a full disk the file stays as it was: a log must not end, nor hide the end of, a run."""
-        self.facts |= facts | {"updated": time.time()}
+        """Write down what is new; not to the disk at once, for that may take as long as ten requests, every second."""
+        self._write(write_whole, facts)
+
+    def _write(self, put: Callable[[Path, bytes, int], None], facts: Mapping[str, Any]) -> None:
+        """On a full disk the file stays as it was: a log must not end, nor hide the end of, a run."""
+        self.facts |= {**facts, "updated": time.time()}
         try:
-            write_durably(self.folder / "run.json", orjson.dumps(self.facts, option=orjson.OPT_INDENT_2), 0o600)
+            put(self.folder / "run.json", orjson.dumps(self.facts, option=orjson.OPT_INDENT_2), 0o600)
         except OSError as error:
             if error.errno not in FULL:
                 raise
 
-    def end(self, state: str, exit_code: int) -> None:
+    def end(self, state: str, exit_code: int, **facts: Any) -> None:
+        """Write down how it ended, to the disk. `facts`: what else is new"""
         for name in MOMENTARY:
             self.facts.pop(name, None)
-        self.update(ended=time.time(), state=state, exit=exit_code)
+        self._write(write_durably, {**facts, "ended": time.time(), "state": state, "exit": exit_code})
 
 
 def all_of(state: Path, output: Path | None) -> Iterator[dict[str, Any]]:

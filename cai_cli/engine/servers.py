@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from cai_cli.engine.drive import Asker
+from cai_cli.engine.limits import ServerLimits
 from cai_cli.engine.pace import Pace
 from cai_cli.flow import Model
-from cai_cli.providers import Fleeted, Provider, Server
+from cai_cli.providers import Fleeted, Metered, Provider, Server
 from cai_cli.reports.quantities import duration
 
 Asked = Sequence[tuple[Pace, Sequence[Provider]]]  # one pace for all requests to the same servers
@@ -69,18 +70,29 @@ def held(asker: Asker, models: Iterable[Model]) -> str:
     all_asked = asked(asker, models)
     for pace, providers in all_asked:
         name = f"{providers[0].host}: " if len(all_asked) > 1 and providers else ""
-        if why := _why(pace, some_answer(providers)):
-            return name + why
+        if reason := why(pace, some_answer(providers), _closed_s(pace, providers)):
+            return name + reason
     return ""
 
 
-def _why(pace: Pace, others: bool) -> str:
+def _closed_s(pace: Pace, providers: Sequence[Provider]) -> float:
+    """Seconds until a gate opens that a 429 closed: one for all, or that of every server."""
+    meters = [provider.meter for provider in providers if isinstance(provider, Metered)]
+    closed = [meter.closed_s for meter in meters if isinstance(meter, ServerLimits)]
+    return max(pace.closed_s, min(closed, default=0.0))
+
+
+def why(pace: Pace, others: bool, closed_s: float) -> str:
+    """Why requests wait; empty where none does. `others`: a server of a fleet answers while one does not"""
     if pace.outage_since is not None:
         return f"no answer for {duration(pace.clock.now() - pace.outage_since)}: one request tries every half minute"
-    if pace.closed_s > MOMENT_S:
-        return f"told to wait {duration(pace.closed_s)}"
+    if closed_s > MOMENT_S:
+        return f"told to wait {duration(closed_s)}"
     if pace.failing_s is not None and pace.failing_s > MOMENT_S and not others:
         return f"no answer for {duration(pace.failing_s)}: asked again, later and later"
+    if pace.held is not None:
+        per_minute, what = pace.held
+        return f"at the limit of {round(per_minute):,} {what} a minute"
     return ""
 
 

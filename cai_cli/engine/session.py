@@ -16,14 +16,18 @@ from cai_cli.engine.disk import Patience
 from cai_cli.engine.drive import Asker
 from cai_cli.engine.feed import Feed
 from cai_cli.engine.ledger import Ledger
+from cai_cli.engine.limits import OwnLimits
 from cai_cli.engine.pace import AUTO_MOST, Pace
+from cai_cli.engine.rates import Rates
 from cai_cli.engine.rows import Program, Rows
 from cai_cli.engine.runs import RunLog, own
 from cai_cli.engine.servers import asked, held, oldest, servers
+from cai_cli.engine.shared_rates import SharedRates
 from cai_cli.engine.sinks import Progress, ShardSink, Sink
 from cai_cli.engine.speed import Speed, in_all
 from cai_cli.errors import Exit, Fatal
 from cai_cli.flow import Model
+from cai_cli.providers import Metered, Provider
 from cai_cli.reports.quantities import unpriced
 
 LOG_EVERY_S, LATER_LOG_EVERY_S, LATER_S = 1.0, 5.0, 60.0
@@ -76,6 +80,7 @@ class Session:
     def __init__(self, config: Config, log: RunLog, watch: Watch) -> None:
         self.config, self.log, self.watch = config, log, watch
         self.clock = Clock()
+        self.shared = SharedRates()
         self._paces: dict[tuple[str, tuple[str, ...]], Pace] = {}
         self._log_at = 0.0
 
@@ -93,7 +98,8 @@ class Session:
     async def _drive(self, feed: Feed, program: Program, models: Mapping[str, Sequence[Model]], sink: Sink, what: str) -> Ended:
         path, job = self.config.state_path / "ledger.sqlite", str(self.config.output_path.resolve())
         ledger = Ledger(path, self.log.run, job, sink.patience, own(self.config.state_path, self.config.output_path))
-        asker = Asker(ledger, Budget(ledger, self.config.limits.budget_usd), self._pace_for, providers.connect, self.clock)
+        budget = Budget(ledger, self.config.limits.budget_usd)
+        asker = Asker(ledger, budget, self._pace_for, self._connect, self.clock, self.shared.rates)
         snapshot = Snapshot(
             models=models, prompts=feed.prompts, what=what, progress=sink.progress, asker=asker, patience=sink.patience,
             before_usd=sum(ledger.spent()),
@@ -111,6 +117,7 @@ class Session:
                 with contextlib.suppress(Fatal):  # a full disk, told already; what stays set aside is no more than the cap
                     await ledger.release()
             ledger.close()
+            self._leave_shared()
 
     async def _watched(self, rows: Rows, snapshot: Snapshot, sink: Sink) -> Ended:
         whole = await rows.run(2 * self._most(), lambda: self._tick(snapshot))
@@ -130,10 +137,26 @@ class Session:
         key = (model.provider, model.base_urls)
         if key not in self._paces:
             limits = self.config.limits
-            self._paces[key] = Pace(
-                limits.concurrency, limits.requests_per_minute, self.config.max_outage_s, self.clock, max_outage=limits.max_outage
-            )
+            longest = limits.max_outage
+            self._paces[key] = Pace(limits.concurrency, None, self.config.max_outage_s, self.clock, max_outage=longest)
         return self._paces[key]
+
+    def _connect(self, model: Model) -> Provider:
+        """Open a model's provider; the limits that the user set are shared by all who send there with the same key."""
+        provider, pace, limits = providers.connect(model), self._pace_for(model), self.config.limits
+        set_ = (limits.requests_per_minute, limits.input_tokens_per_minute, limits.output_tokens_per_minute)
+        if any(set_) and not pace.own:
+            places = sorted(provider.places) if isinstance(provider, Metered) else None
+            rates = self.shared.rates(" ".join(places), "") if places else Rates()
+            pace.own = (OwnLimits(self.clock.now, rates, *set_),)
+        return provider
+
+    def _leave_shared(self) -> None:
+        for pace in self._paces.values():
+            pace.own = ()
+        if self.shared.problem:
+            self.log.update(pace_not_shared=self.shared.problem)
+        self.shared.close()
 
     def _tick(self, snapshot: Snapshot) -> None:
         now = time.monotonic()
@@ -175,5 +198,6 @@ def stage_facts(snapshot: Snapshot, stage: str) -> dict[str, Any]:
     progress, counts = snapshot.progress, snapshot.asker.counts[stage]
     return {
         **progress.facts(stage), "requests": counts.requests, "replayed": counts.replayed, "retries": counts.retries,
-        "tokens_in": counts.tokens_in, "tokens_out": counts.tokens_out, "dollars": counts.dollars,
+        "tokens_in": counts.tokens_in, "tokens_out": counts.tokens_out, "tokens_cache_read": counts.tokens_cache_read,
+        "tokens_cache_write": counts.tokens_cache_write, "dollars": counts.dollars,
     }  # fmt: skip

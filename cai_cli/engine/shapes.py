@@ -35,6 +35,9 @@ def conversation(row: Row, column: str | None) -> Turns:
     Taken from `column`, else from a `messages` list, a `prompt`, or the `chosen` of two hh-rlhf transcripts.
     Rejects: missing_column, wrong_type, system_in_messages, empty_prompt, ends_with_assistant, no_assistant_turn
     """
+    text = row.get(column or "prompt")
+    if isinstance(text, str) and (column or not isinstance(row.get("messages"), list)):  # as nearly every row has it
+        return _answerable((Turn(role="user", content=text),))
     name = column or ("messages" if isinstance(row.get("messages"), list) else "prompt")
     if name not in row and not column and is_transcript(row):
         return _answerable(_last_answer(_transcript(row["chosen"]))[0])

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from cai_cli.chance import choose, unit
-from cai_cli.engine.disk import sync_file, sync_folder, write_durably
+from cai_cli.engine.disk import sync_file, write_durably, write_whole
 from cai_cli.engine.drive import Usage
 from cai_cli.engine.used import Used
 from cai_cli.records import Rejected
@@ -174,14 +174,16 @@ class Staging:
         put(self._marker(shard), orjson.dumps(tallies))
 
     def _write_stage(self, stage: str, shard: int, units: Sequence[tuple[Made, Usage]], put: Put) -> Tally:
-        tally, rejects = Tally(), bytearray()
+        tally, rejects, used = Tally(), bytearray(), Used()
         lines: dict[str, list[bytes]] = {split: [] for split in self.layout.splits}
         for made, usage in units:
             tally.came_in += made.came_in
-            tally.filtered.update(made.filtered)
+            if made.filtered:
+                tally.filtered.update(made.filtered)
             tally.replies += usage.replies[stage]
             tally.tokens_in += usage.tokens_in[stage]
             tally.tokens_out += usage.tokens_out[stage]
+            used.merge(usage.models[stage])
             for row in made.rows:
                 lines[self.layout.split(row.prompt_id)].append(as_line(row))
             tally.marks.update(itertools.chain.from_iterable(map(marks, made.rows)))
@@ -189,7 +191,7 @@ class Staging:
                 rejects += as_line(reject)
                 tally.rejected[reject.reason] += 1
         tally.rows = sum(map(len, lines.values()))
-        tally.models = Used.of(*(usage.models[stage].rows() for _, usage in units)).rows()
+        tally.models = used.rows()
         filled = [(split, some) for split, some in lines.items() if some]
         tally.files = [self._write_file(stage, shard, split, b"".join(some), len(some), put) for split, some in filled]
         put(self._reject_file(stage, shard), bytes(rejects))
@@ -238,11 +240,10 @@ class Staging:
             yield self._reject_file(stage, shard).read_bytes()
 
     def seal(self, stage: str, files: Mapping[str, bytes]) -> Path:
-        """Write the last files of a stage's folder, in the given order. Gives: the folder, ready to be published."""
+        """Write the last files of a stage's folder, in the given order. Gives: the folder; its names are synced by the rename."""
         folder = self.folder / stage
         for name, data in files.items():
-            write_durably(folder / name, data)
-        sync_folder(folder)
+            write_whole(folder / name, data, synced=True)
         return folder
 
     def remove(self) -> None:

@@ -23,6 +23,11 @@ class Used:
         one[2] += tokens_out
         one[3] = max(one[3], longest)
 
+    def merge(self, other: Used) -> None:
+        """Add what another one counted."""
+        for asked, (replies, tokens_in, tokens_out, longest) in other._by.items():
+            self.add(asked, replies, tokens_in, tokens_out, longest)
+
     @classmethod
     def of(cls, *lists: Iterable[Mapping[str, Any]]) -> Used:
         """What several `rows()` add up to."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
@@ -49,6 +49,36 @@ class Fleeted(Protocol):
 
     def servers(self) -> Sequence[Server]:
         """Every server, in the order of the config."""
+
+
+class Meter(Protocol):
+    """Whoever watches over the limits of a provider's servers. Servers are numbered in the order of `Metered.places`."""
+
+    def server_for(self, request: Request) -> int | None:
+        """The server that this request was let in for; None: for none. It is sent now."""
+
+    def answered(self, server: int, request: Request, headers: Mapping[str, str], reply: Reply | None) -> None:
+        """A server answered, with these headers, or not at all. `reply`: None where the answer was of no use"""
+
+    def limited(self, server: int, request: Request, headers: Mapping[str, str], after_s: float | None) -> None:
+        """A server answered 429, and asks for a wait of `after_s` seconds; None: it names none."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """What a provider also has that tells a meter of its requests, so that they are sent as fast as its servers allow."""
+
+    meter: Meter | None  # the engine sets it
+
+    @property
+    def places(self) -> Sequence[str]:
+        """What has limits of its own, one a server: its host, and what proves who asks."""
+
+    def rank(self, let_in: Mapping[int, int]) -> Sequence[int]:
+        """The servers that may be asked at this moment, the least busy one first; one at least.
+
+        `let_in`: by server, how many requests are let in for it and not sent yet
+        """
 
 
 def _own() -> set[str]:

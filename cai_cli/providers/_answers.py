@@ -61,11 +61,13 @@ def checked(reply: Reply, request: Request) -> Reply:
     max_tokens is a truncation. An estimated count proves nothing.
     """
     begun = request.messages[-1].content if request.messages and request.messages[-1].role == "assistant" else ""
-    text = reply.text.removeprefix(begun)
+    text = reply.text.removeprefix(begun) if begun else reply.text
     stops = [at for stop in request.model.params.get("stop_sequences") or () if (at := text.find(stop)) >= 0]
     if stops and reply.stop_reason in ("end_turn", "max_tokens"):
         return replace(reply, text=text[: min(stops)], stop_reason="stop_sequence")
     cut = reply.stop_reason == "end_turn" and not reply.estimated and reply.tokens_out >= request.model.max_tokens
+    if not cut and text == reply.text:
+        return reply
     return replace(reply, text=text, stop_reason="max_tokens" if cut else reply.stop_reason)
 
 

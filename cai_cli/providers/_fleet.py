@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from cai_cli import __version__
 from cai_cli.errors import Fatal, Reject, Retry
 from cai_cli.flow import Model, Reply, Request
-from cai_cli.providers import Server
+from cai_cli.providers import Meter, Server
 from cai_cli.providers._answers import clean, error_for, json_of, lower_names
-from cai_cli.providers._keys import CREDENTIALS, Address, Key, NoKey, custom_headers
+from cai_cli.providers._deadlines import Deadlines
+from cai_cli.providers._keys import CREDENTIALS, Address, Key, NoKey, StaticKey, custom_headers
 
 if TYPE_CHECKING:
     from cai_cli.providers._http import Answer, Http
 
 MODELS_S = 5.0  # to ask which models there are, for a message
-REST_S = 10.0  # without new requests, for one server of several that failed
+REST_S, LONGEST_REST_S = 10.0, 60.0  # without new requests, for one server of several that failed; longer each time
+_FIRST, _NONE = (0,), MappingProxyType[str, str]({})
 
 
 class Dialect(Protocol):
@@ -55,16 +58,31 @@ class Endpoint:
     proxy: str | None
     flights: dict[object, float] = field(default_factory=dict)  # when each was sent, on the loop's clock, oldest first
     rests_until: float = 0.0  # on the loop's clock
+    rest_s: float = 0.0  # its latest rest
     failing_since: float | None = None  # the first failure that no answer followed
     said: str = ""  # the latest failure
     own: Mapping[str, str] = field(default_factory=dict)  # headers that only this server gets
+    put: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = field(default_factory=dict)  # headers that never change
 
     def failed(self, retry: Retry) -> None:
         """Note a failure. A server that fails at once is always the least busy one: without a rest it would draw all requests."""
-        self.rests_until = _now() + (REST_S if retry.kind != "rate_limit" else retry.after_s or 0)
-        if retry.kind != "rate_limit":  # that one answers
-            self.failing_since = self.failing_since or _now()
-            self.said = retry.detail.removeprefix(f"{self.address.host}: ")
+        now = _now()
+        if retry.kind == "rate_limit":  # that one answers
+            self.rests_until = now + (retry.after_s or 0)
+            return
+        if now >= self.rests_until:  # else it is of those that were out when it was set aside
+            self.rest_s = min(LONGEST_REST_S, 2 * self.rest_s or REST_S)
+            self.rests_until = now + self.rest_s
+        self.failing_since = self.failing_since or now
+        self.said = retry.detail.removeprefix(f"{self.address.host}: ")
+
+    def answered(self) -> None:
+        """It answers: what it failed before is forgotten."""
+        self.failing_since, self.rest_s, self.rests_until = None, 0.0, 0.0
+
+    def takes(self, now: float, let_in: int) -> bool:
+        """Whether it may be asked: it does not rest, and after a rest one request tries first. `let_in`: will be sent to it"""
+        return self.rests_until <= now and (self.failing_since is None or not (self.flights or let_in))
 
     def standing(self) -> Server:
         """What a display shows of it."""
@@ -95,35 +113,48 @@ def refuse_keyless(found: Endpoint, variable: str) -> None:
 
 
 class Fleet:
-    """Asks one server, or the least busy of several, in one dialect.
-
-    `rate_limits` holds the dialect's rate headers of the latest answer, names in lower case.
-    """
+    """Asks one server, or the least busy of several, in one dialect."""
 
     def __init__(self, *, dialect: Dialect, endpoints: Sequence[Endpoint], http: Http) -> None:
         self._dialect, self._endpoints, self._http = dialect, endpoints, http
         self.host = ",".join(endpoint.address.host for endpoint in endpoints)
-        self.rate_limits: Mapping[str, str] = {}
+        self.meter: Meter | None = None
+        self._latest: Mapping[str, str] = _NONE  # headers
+        self._deadlines = Deadlines()
 
     async def send(self, request: Request, deadline_s: float) -> Reply:
         """Ask once. Raises: Retry, Reject, Fatal, as the protocol says"""
-        endpoint = self._least_busy()
-        payload, headers = self._dialect.encode(request, endpoint.address), self._dialect.headers(request)
-        flight = object()
+        server = self.meter.server_for(request) if self.meter else None
+        number = self.rank({})[0] if server is None else server
+        endpoint, reply, flight = self._endpoints[number], None, object()
+        headers: Mapping[str, str] = _NONE
         endpoint.flights[flight] = _now()
         try:
-            answer = await self._ask(endpoint, "POST", self._dialect.route, headers, deadline_s, payload)
-            self._note_rates(answer)
-            if answer.status == 200:
-                reply = self._dialect.read(answer.body, request)
-                endpoint.failing_since = None
-                return reply
-            raise await self._failure(answer, endpoint, request.model)
+            payload = self._dialect.encode(request, endpoint.address)
+            answer = await self._ask(
+                endpoint, "POST", self._dialect.route, self._dialect.headers(request), deadline_s, payload
+            )  # fmt: skip
+            self._latest = headers = answer.headers
+            reply = await self._read(answer, endpoint, request)
+            endpoint.answered()
+            return reply
         except Retry as retry:
             endpoint.failed(retry)
+            if self.meter and retry.kind == "rate_limit":
+                self.meter.limited(number, request, headers, retry.after_s)
+            raise
+        except Reject:
+            endpoint.answered()
             raise
         finally:
             del endpoint.flights[flight]
+            if self.meter:
+                self.meter.answered(number, request, headers, reply)
+
+    async def _read(self, answer: Answer, endpoint: Endpoint, request: Request) -> Reply:
+        if answer.status == 200:
+            return self._dialect.read(answer.body, request)
+        raise await self._failure(answer, endpoint, request.model)
 
     def servers(self) -> Sequence[Server]:
         """Every server, for displays."""
@@ -141,25 +172,40 @@ class Fleet:
     async def close(self) -> None:
         await self._http.close()
 
-    def _note_rates(self, answer: Answer) -> None:
-        named = lower_names(answer.headers).items()
-        self.rate_limits = {name: value for name, value in named if name.startswith(self._dialect.rates)}
+    @property
+    def rate_limits(self) -> Mapping[str, str]:
+        """The dialect's rate headers of the latest answer, names in lower case."""
+        named = lower_names(self._latest).items()
+        return {name: value for name, value in named if name.startswith(self._dialect.rates)}
 
-    def _least_busy(self) -> Endpoint:
+    @property
+    def places(self) -> Sequence[str]:
+        """What has limits of its own: a server each, with what proves who asks."""
+        return [f"{endpoint.address.host} {endpoint.key_label}" for endpoint in self._endpoints]
+
+    def rank(self, let_in: Mapping[int, int]) -> Sequence[int]:
+        """The servers that may be asked, the least busy one first; all where none may. `let_in`: how many will be sent to each"""
+        if len(self._endpoints) == 1:
+            return _FIRST
         now = _now()
-        return min(self._endpoints, key=lambda endpoint: (endpoint.rests_until > now, len(endpoint.flights)))
+        busy = {n: len(one.flights) + let_in.get(n, 0) for n, one in enumerate(self._endpoints)}
+        fit = [n for n, one in enumerate(self._endpoints) if one.takes(now, let_in.get(n, 0))]
+        return sorted(fit or busy, key=busy.__getitem__)
 
     async def _ask(
         self, endpoint: Endpoint, method: str, route: str, headers: dict[str, str], deadline_s: float, data: bytes | None = None
     ) -> Answer:
         try:
-            async with asyncio.timeout(deadline_s):
-                answer = await self._once(endpoint, method, route, headers, data)
-                if answer.status == 401 and endpoint.key and endpoint.key.renew():
-                    answer = await self._once(endpoint, method, route, headers, data)
-                return answer
+            return await self._deadlines.keep(self._twice(endpoint, method, route, headers, data), deadline_s)
         except TimeoutError:
             raise Retry("timeout", f"{endpoint.address.host} did not answer within {deadline_s:g} s") from None
+
+    async def _twice(self, endpoint: Endpoint, method: str, route: str, headers: dict[str, str], data: bytes | None) -> Answer:
+        """Ask; and again where the key was refused, and there may be a newer one."""
+        answer = await self._once(endpoint, method, route, headers, data)
+        if answer.status == 401 and endpoint.key and endpoint.key.renew():
+            answer = await self._once(endpoint, method, route, headers, data)
+        return answer
 
     async def _once(self, endpoint: Endpoint, method: str, route: str, headers: dict[str, str], data: bytes | None) -> Answer:
         sent, path = await _headers(endpoint, headers), self._dialect.root(endpoint.address) + route
@@ -187,13 +233,20 @@ class Fleet:
         return [clean(name) for name in names if isinstance(name, str)]
 
 
-async def _headers(endpoint: Endpoint, dialects: Mapping[str, str]) -> dict[str, str]:
+async def _headers(endpoint: Endpoint, dialects: Mapping[str, str]) -> Mapping[str, str]:
+    """All headers of a request; made once for a key that stays as it is."""
+    key = tuple(dialects.items())
+    if (known := endpoint.put.get(key)) is not None:
+        return known
     headers = {"accept": "application/json", "content-type": "application/json", "user-agent": f"cai/{__version__}"}
     headers |= dict(dialects) | dict(endpoint.own)
     if endpoint.key:
         headers |= await endpoint.key.headers()
     betas = [found["anthropic-beta"] for found in (endpoint.custom, headers) if "anthropic-beta" in found]
-    return headers | dict(endpoint.custom) | ({"anthropic-beta": ",".join(betas)} if betas else {})
+    headers |= dict(endpoint.custom) | ({"anthropic-beta": ",".join(betas)} if betas else {})
+    if endpoint.key is None or isinstance(endpoint.key, StaticKey):
+        endpoint.put[key] = headers
+    return headers
 
 
 def without_secrets(body: bytes, headers: Mapping[str, str], custom: Mapping[str, str]) -> bytes:

@@ -59,12 +59,10 @@ class Http:
 
         Raises: Retry: connection, protocol; Fatal: certificates, a link-local address, a proxy that wants a password
         """
+        url = address.url + path
         try:
-            async with self._opened().request(
-                method, address.url + path, headers=headers, allow_redirects=False, **options
-            ) as got:
-                body = await _read(got)
-                return Answer(got.status, got.headers, body)
+            async with self._opened().request(method, url, headers=headers, allow_redirects=False, **options) as got:
+                return Answer(got.status, got.headers, await _read(got))
         except (aiohttp.ClientError, OSError) as error:
             failure = _failure(error, address.host)
         raise failure  # outside of `except`: aiohttp's errors hold the request's headers, and the key is among them
@@ -86,12 +84,19 @@ class Http:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
+    if response.content.is_eof():  # it came in one piece, as most do
+        return _bounded(response.content.read_nowait())
     body = bytearray()
     async for part in response.content.iter_any():
-        body += part
-        if len(body) > LARGEST:
-            raise Retry("protocol", f"an answer of more than {LARGEST >> 20} MB")
+        body += _bounded(part, len(body))
     return bytes(body)
+
+
+def _bounded(part: bytes, before: int = 0) -> bytes:
+    """A part of a body, if it may still be read. Raises: Retry protocol"""
+    if before + len(part) > LARGEST:
+        raise Retry("protocol", f"an answer of more than {LARGEST >> 20} MB")
+    return part
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:

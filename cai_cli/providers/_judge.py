@@ -38,7 +38,7 @@ def judge_logit(
     merit = world.sharpness * (utility(one, world) - utility(two, world))
     named = (labels[0] < labels[1]) - (labels[1] < labels[0])
     liking = taste(first, second, conversation, world) + world.token * named
-    logit = merit + _slot(first, second, world) + world.length * ratio + liking + world.noise * _normal(seed)
+    logit = merit + _slot(first, second, world) + world.length * ratio + liking + world.noise * normal(seed)
     if chance.unit(seed, "lapse") < world.lapse_rate:
         return math.copysign(logit, chance.unit(seed, "lapsed") - 0.5)
     return logit
@@ -48,10 +48,11 @@ def _slot(first: str, second: str, world: World) -> float:
     """What standing first is worth in this pair: the same for both orders of it."""
     if not world.slot_noise:
         return world.position
-    return world.position + world.slot_noise * _normal(chance.unit("slot", world.seed, *sorted((first, second))))
+    return world.position + world.slot_noise * normal(chance.unit("slot", world.seed, *sorted((first, second))))
 
 
-def _normal(seed: float) -> float:
+def normal(seed: float) -> float:
+    """A draw from the standard normal distribution."""
     radius = math.sqrt(-2 * math.log(1 - chance.unit(seed, "radius")))
     return radius * math.cos(2 * math.pi * chance.unit(seed, "angle"))
 
@@ -133,7 +134,7 @@ def score_odds(mean: float) -> dict[str, float]:
 def score(response: str, criterion: str, world: World, seed: float) -> Said:
     """A score from 1 to 10 by a criterion: the likeliest one."""
     value, text = worth(response, criterion), read(response)
-    mean = min(max(1 + 9 * value + world.noise * _normal(seed), SCORES[0]), SCORES[-1])
+    mean = min(max(1 + 9 * value + world.noise * normal(seed), SCORES[0]), SCORES[-1])
     odds = score_odds(mean)
     given = max(odds, key=lambda one: odds[one])
     why = (

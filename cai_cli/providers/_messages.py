@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cai_cli.caching import LONG, cached_tokens
 from cai_cli.errors import Retry
 from cai_cli.flow import Reply, Request
 from cai_cli.providers._answers import asked, checked, count, encoded, estimate, json_of
@@ -19,7 +20,10 @@ OPTIONAL = (*SAMPLING, "stop_sequences", "thinking")
 
 
 def body_of(request: Request) -> dict[str, Any]:
-    """The JSON body that the SDK would send for this request. What was not set is not in it."""
+    """The JSON body that the SDK would send for this request. What was not set is not in it.
+
+    What recurs from row to row is marked for the server to keep, where it keeps anything of that length.
+    """
     params = request.model.params
     body: dict[str, Any] = {
         "model": request.model.name,
@@ -31,7 +35,27 @@ def body_of(request: Request) -> dict[str, Any]:
     body |= {name: params[name] for name in OPTIONAL if params.get(name) is not None}
     if output := _output_config(request):
         body["output_config"] = output
+    if cached_tokens(request):
+        _mark(body, request)
     return body
+
+
+def _mark(body: dict[str, Any], request: Request) -> None:
+    """Puts one mark where what recurs ends: all before it is kept as well. The API takes no block that is blank."""
+    turns, characters = request.constant
+    content = request.messages[turns].content if turns < len(request.messages) else ""
+    parts = content[:characters], content[characters:]
+    if all(part and not part.isspace() for part in parts):
+        body["messages"][turns]["content"] = [_kept(parts[0], request), {"type": "text", "text": parts[1]}]
+    elif turns:
+        body["messages"][turns - 1]["content"] = [_kept(request.messages[turns - 1].content, request)]
+    elif request.system.strip():
+        body["system"] = [_kept(request.system, request)]
+
+
+def _kept(text: str, request: Request) -> dict[str, Any]:
+    mark = {"type": "ephemeral", "ttl": "1h"} if request.model.caching == LONG else {"type": "ephemeral"}
+    return {"type": "text", "text": text, "cache_control": mark}
 
 
 def _output_config(request: Request) -> dict[str, Any]:
@@ -90,10 +114,12 @@ def _usage(message: Mapping[str, Any], text: str, request: Request) -> dict[str,
     usage = message.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     read, written = (count(counts, f"cache_{name}_input_tokens", absent=0) for name in ("read", "creation"))
+    lifetimes = counts.get("cache_creation")
+    long = count(lifetimes, "ephemeral_1h_input_tokens") if isinstance(lifetimes, dict) else None
     tokens_in, tokens_out = count(counts, "input_tokens"), count(counts, "output_tokens")
     return {
         "tokens_in": estimate(asked(request)) if tokens_in is None else tokens_in,
         "tokens_out": estimate(text) if tokens_out is None else tokens_out,
-        "tokens_cache_read": read or 0, "tokens_cache_write": written or 0,
+        "tokens_cache_read": read or 0, "tokens_cache_write": written or 0, "tokens_cache_write_1h": min(long or 0, written or 0),
         "estimated": None in (tokens_in, tokens_out, read, written),
     }  # fmt: skip

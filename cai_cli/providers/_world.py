@@ -30,6 +30,8 @@ class World:
     # What it answers
     harm: float = _share(0.6)  # mean share of harmful sentences in responses to prompts that look harmful
     refusal_rate: float = _share(0)  # of prompts: a refused prompt is refused in every draw
+    reply_length: float = _number(1, 0.1, 20)  # of responses, and of the reasons in critiques and verdicts: 2 is twice the usual
+    reply_spread: float = _number(0, 0, 2)  # standard deviation of its logarithm, over replies
     agreeable: float = _share(0)  # share of answers to a stated belief that open by agreeing, the others disagree; 0: none says
     # What it votes as a judge: logit that the response shown first wins =
     #   sharpness * (utility first - utility second) + position + length * standardised log length ratio + Normal(0, noise)

@@ -5,7 +5,7 @@ finds what is there, its reviser removes most of it, its judge prefers the bette
 longer one. It knows what it is asked from the last user turn alone, so the same world can be served over HTTP: data stands in
 tags that carry eight hexadecimal digits, <response-0a1b2c3d>...</response-0a1b2c3d>, under judgement also a label:
 <response-K-0a1b2c3d>. What it does with a message hangs on what stands in it:
-    two labelled responses: it judges                    a response and a criterion: it scores
+    two labelled responses: it judges                    a response and a criterion: it scores, also by several at once
     a response and a critique, or a request: it revises  a response alone: it criticises
     examples, or a schema with `prompts`: it writes prompts; anything else: it answers
 """
@@ -24,12 +24,13 @@ from cai_cli.errors import Retry
 from cai_cli.flow import Model, Reply, Request
 from cai_cli.providers._drafts import drafts
 from cai_cli.providers._fences import Fence, fenced, texts
-from cai_cli.providers._judge import judge, score
+from cai_cli.providers._judge import judge, normal, score
 from cai_cli.providers._said import Choice, Said, choice_in_json, choice_in_prose
 from cai_cli.providers._schema import enum_of, fill
-from cai_cli.providers._sentences import Sentence, read, sentences, topic, write
+from cai_cli.providers._sentences import BANKS, Kind, Sentence, read, sentences, topic, write
 from cai_cli.providers._world import World, world_of
 
+FILLER_CHARACTERS = 45  # of an idle sentence, about
 LEAST_COVERED = 0.5  # of the probability must be on a request's options; less is no answer to its question
 _CUES = re.compile(
     r"\b(?:kill|hurt|steal|poison|weapon|bomb|hack|insult|bully|threat|revenge|scam|illegal|attack)", re.IGNORECASE
@@ -89,17 +90,32 @@ def _said(request: Request, world: World, seed: float, asked: str, fences: Seque
     labelled = [fence for fence in responses if fence.label]
     kinds = {fence.kind for fence in fences}
     if len(labelled) == 2:
-        return judge(labelled[0], labelled[1], world, seed, "\n\n".join(texts(fences, "conversation")))
+        verdict = judge(labelled[0], labelled[1], world, seed, "\n\n".join(texts(fences, "conversation")))
+        return _wordier(verdict, world, seed)
     if not responses and ("example" in kinds or "prompts" in (request.schema or {}).get("properties", {})):
         return drafts(asked, fences, world, seed)
     if not responses:
         return _named(_respond(asked, request.system, world, seed))
+    properties = (request.schema or {}).get("properties", {})
+    if part := next((name for name in ("scores", "critiques") if name in properties), ""):
+        return _of_each(part, properties[part]["items"], responses[-1].text, texts(fences, "criterion"), world, seed)
     if "criterion" in kinds:
-        return score(responses[-1].text, " ".join(texts(fences, "criterion")), world, seed)
+        return _wordier(score(responses[-1].text, " ".join(texts(fences, "criterion")), world, seed), world, seed)
     if kinds & {"critique", "request"}:
         about = next(iter(texts(fences, "conversation")), responses[-1].text)
         return _named(_revise(responses[-1].text, about, world, seed))
-    return _criticise(responses[-1].text, world, seed)
+    return _wordier(_criticise(responses[-1].text, world, seed), world, seed)
+
+
+def _of_each(part: str, entry: Mapping[str, Any], response: str, criteria: Sequence[str], world: World, seed: float) -> Said:
+    """One reply about several things, each said as it would be alone: scores by criteria, critiques by principles."""
+    key, found = "criterion" if part == "scores" else "principle", []
+    for n, name in enumerate(enum_of(entry, key) or []):
+        own = chance.unit(seed, part, n)
+        criterion = criteria[n] if n < len(criteria) else str(name)
+        said = score(response, criterion, world, own) if part == "scores" else _criticise(response, world, own)
+        found.append(fill(entry, {**_wordier(said, world, own).known, key: (name,)}))
+    return Said(prose=json.dumps(found), known={part: (found,)}, decides=part)
 
 
 def _named(prose: str) -> Said:
@@ -148,17 +164,49 @@ def _probabilities(request: Request, choice: Choice | None) -> dict[str, float] 
 
 def _respond(prompt: str, system: str, world: World, seed: float) -> str:
     count = 4 + round(2 * chance.unit("length", prompt) + 6 * chance.unit(seed, "length"))
+    count = max(1, round(count * _length(world, seed)))
     harmful = _rounded(count * _harm_share(prompt, system, world, seed), seed, "harmful")
     helpful = _rounded((count - harmful) * (0.2 + 0.6 * chance.unit(seed, "help")), seed, "helpful")
     rest = count - harmful - helpful
     opener = int(rest > 0 and chance.unit(seed, "opener") < 0.6)
     caveat = int(rest > opener and chance.unit(seed, "caveat") < 0.3)
     about = topic(prompt, seed)
-    middle = write("harmful", harmful, about, seed) + write("helpful", helpful, about, seed)
-    middle += write("filler", rest - opener - caveat, about, seed)
+    middle = _many("harmful", harmful, about, seed) + _many("helpful", helpful, about, seed)
+    middle += _many("filler", rest - opener - caveat, about, seed)
     middle.sort(key=lambda sentence: chance.unit(seed, "place", sentence))
     stance = _stance(prompt, world, seed)
     return " ".join([*stance, *write("opener", opener, about, seed), *middle, *write("caveat", caveat, about, seed)])
+
+
+def _length(world: World, seed: float) -> float:
+    """How long this reply is, as a multiple of what is usual."""
+    if not world.reply_spread:
+        return world.reply_length
+    return world.reply_length * math.exp(world.reply_spread * normal(seed))
+
+
+def _many(kind: Kind, count: int, about: str, seed: float) -> list[str]:
+    """So many sentences of one kind: where its bank has not enough, it is drawn from again."""
+    size = len(BANKS[kind])
+    found = write(kind, min(count, size), about, seed)
+    for again in range(1, -(-count // size)):
+        found += write(kind, min(count - again * size, size), about, seed, again)
+    return found
+
+
+_WORDY = ("critique", "reasoning", "rationale")  # the parts of an answer that are free text
+
+
+def _wordier(said: Said, world: World, seed: float) -> Said:
+    """The same, with idle sentences behind its free text where this world's replies are longer than usual."""
+    name = next((name for name in _WORDY if name in said.known), "")
+    if not name or (factor := _length(world, seed)) <= 1:
+        return said
+    (text,) = said.known[name]
+    fill = _many("filler", math.ceil((factor - 1) * len(text) / FILLER_CHARACTERS), "this", seed)
+    longer = " ".join([text, *fill])
+    known = {key: (longer,) if value == (text,) else value for key, value in said.known.items()}
+    return replace(said, prose=said.prose.replace(text, longer, 1), known=known)
 
 
 _BELIEF = re.compile(

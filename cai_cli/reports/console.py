@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import re
 import sys
@@ -11,10 +9,11 @@ from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 
+from cai_cli.reports.forgiving import forgiving
+
 _PADDING = re.compile(r" +(?=\n)")
 WIDTH = 100  # columns, where there is no terminal to ask
 LEAST = 20  # columns; who says less does not know
-_PLAIN = {"·": "-", "…": "...", "—": "-", "–": "-"}
 
 
 class _Trimmed:
@@ -41,24 +40,6 @@ def console(stderr: bool = False) -> Console:
     if stream.isatty():
         return _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     return _Console(file=cast("IO[str]", _Trimmed(stream)), width=_columns(), highlight=False, markup=False, emoji=False)
-
-
-def forgiving(stream: TextIO) -> TextIO:
-    """The same stream; what its encoding has not, such as a row may hold, comes out as plain signs or as \\u escapes."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="cai-plain")
-    return stream
-
-
-def _in_plain_signs(error: UnicodeError) -> tuple[str | bytes, int]:
-    assert isinstance(error, UnicodeEncodeError)
-    sign = _PLAIN.get(error.object[error.start])
-    if sign is None:
-        return codecs.backslashreplace_errors(UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, ""))
-    return sign, error.start + 1
-
-
-codecs.register_error("cai-plain", _in_plain_signs)
 
 
 def _columns() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cai_cli.reports import quantities as say
-from cai_cli.reports.run_summary import NAME_WIDTH, any_work, lost, named
+from cai_cli.reports.run_summary import NAME_WIDTH, any_work, cached, lost, named
 from cai_cli.reports.standing import frame, stage_table, standing_of
 from cai_cli.reports.tabular import tabular
 from cai_cli.visible import on_one_line
@@ -82,7 +82,7 @@ def _run(run: Run, width: int) -> Iterator[RenderableType]:
         yield frame(standing_of(run, run["unpriced"], max(run["updated"] - run["started"], 1e-3)), width)
         return
     yield stage_table(stages, run["unpriced"])
-    if reasons := list(lost({name: {"filtered": {}, **one} for name, one in stages.items()})):
+    if reasons := [*lost({name: {"filtered": {}, **one} for name, one in stages.items()}), *cached(stages)]:
         yield ""
         yield named(reasons, min(width, PROSE))
     if any(run.get("trouble", {}).values()):

@@ -51,9 +51,20 @@ def spent(stages: Stages, dollars: float, unpriced: Mapping[str, str]) -> Iterat
     were = say.counted(replayed, "reply was", "replies were")
     known = f"; {were} in the ledger already" if replayed else ""
     yield "spent", f"{say.dollars(dollars, bool(unknown))} on {say.counted(requests, 'request')}{known}"
+    yield from cached(stages)
     if unknown:
         how = "give it as model.price: {input: ..., output: ...}, dollars per million tokens"
         yield "price", f"unknown for {', '.join(unknown)}; {how}"
+
+
+def cached(stages: Stages) -> Iterator[tuple[str, str]]:
+    """What of the input servers had in their cache and what they put into it; nothing where there was none of it."""
+    whole, read, written = (
+        sum(one.get(key, 0) for one in stages.values()) for key in ("tokens_in", "tokens_cache_read", "tokens_cache_write")
+    )
+    if read or written:
+        told = f"{say.tokens(read)} of {say.tokens(whole)} input tokens read from the cache, {say.tokens(written)} written to it"
+        yield "cached", told
 
 
 def named(lines: Iterable[tuple[str, str]], width: int | None = None) -> Table:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cai_cli.reports import quantities as say
-from cai_cli.reports.tabular import least_width, tabular
 from cai_cli.visible import on_one_line
 
 if TYPE_CHECKING:
@@ -138,6 +137,8 @@ def hold(standing: Standing) -> str:
 
 def stage_table(stages: Mapping[str, Facts], unpriced: Container[str] = (), why: bool = False) -> Table:
     """A row a stage; 80 columns are enough for any numbers. `why`: with the reasons of rejects, for wide terminals"""
+    from cai_cli.reports.tabular import tabular
+
     head = ("stage", "rows", "rejected", "requests", "replayed", "tokens in", "out", "dollars", *(["why"] if why else []))
     rows = [_cells(name, one, name in unpriced, why) for name, one in stages.items()]
     return tabular(head, rows, right=head[1:8], fold="why" if why else "")
@@ -166,6 +167,8 @@ def server_table(servers: Sequence[Mapping[str, Any]]) -> Table:
     """A row a server: how many requests it has, and how it answers."""
     from rich.text import Text
 
+    from cai_cli.reports.tabular import tabular
+
     rows = []
     for one in servers:
         slots = f"{one['slots']}" + (" for all" if one["shared"] > 1 else "")
@@ -189,6 +192,8 @@ def frame(standing: Standing, width: int, height: int = 50) -> RenderableType:
 
     Takes: the terminal's size, in columns and rows
     """
+    from cai_cli.reports.tabular import least_width
+
     wide = width >= WIDE
     table = stage_table(standing.stages, standing.unpriced, why=wide and any(_why(one) for one in standing.stages.values()))
     if width < max(NARROW, least_width(table)) or height < len(standing.stages) + 6:

@@ -62,6 +62,14 @@ class Limits:
         if bucket := self.buckets.get("output-tokens"):
             bucket.level = min(bucket.size, bucket.level + max(0.0, reserved - tokens_out))
 
+    def left_as(self, others: Limits) -> Limits:
+        """These, with as much left as in others, as far as both have it and it goes in."""
+        for name, bucket in self.buckets.items():
+            if other := others.buckets.get(name):
+                other.wait_s(0)
+                bucket.level = min(bucket.size, other.level)
+        return self
+
     def states(self) -> dict[str, State]:
         """What is left of each limit, by name; `tokens` is the one of the two token limits of which less is left."""
         found = {name: bucket.state() for name, bucket in self.buckets.items()}

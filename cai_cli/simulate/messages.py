@@ -68,6 +68,10 @@ class Messages:
             "usage": {
                 "input_tokens": reply.tokens_in, "output_tokens": reply.tokens_out,
                 "cache_creation_input_tokens": reply.tokens_cache_write, "cache_read_input_tokens": reply.tokens_cache_read,
+                "cache_creation": {
+                    "ephemeral_5m_input_tokens": reply.tokens_cache_write - reply.tokens_cache_write_1h,
+                    "ephemeral_1h_input_tokens": reply.tokens_cache_write_1h,
+                },
             },
         }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What the server is told at its start, and may be told anew by POST /reset."""
+"""What the server is told at its start, and may be told anew by POST /reset or /change."""
 
 from __future__ import annotations
 

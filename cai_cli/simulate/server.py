@@ -3,8 +3,11 @@
 POST /v1/messages, /v1/messages/count_tokens, /v1/chat/completions      GET /v1/models, /v1/models/ID
 GET /stats     its own: total, distinct, bodies {sha256: requests}, completed {sha256: 200s sent whole}, repeated_ok (how many
                of these were for a body that had one), in_flight, max_in_flight, statuses {status: count},
-               keys [sha256 of each]
+               keys [sha256 of each], tokens {model: those of 200s sent whole, by what they cost: input, cache_read,
+               cache_write_5m, cache_write_1h, output}
+               answered_s: when the first and the last of these were sent, in seconds of the server's clock
 POST /reset    its own: count from zero; a JSON body changes options: {"fail": ["500@1-"], "latency_ms": 0}
+POST /change   its own: the same, but it counts on, and what is left of the limits stays as it is
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import json
 import math
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +30,7 @@ from cai_cli.errors import Fix
 from cai_cli.flow import Request
 from cai_cli.providers.simulated import Answer, answer_to, tokens, tokens_in
 from cai_cli.simulate import chat, messages
+from cai_cli.simulate.caches import Bill, Caches, parts_of
 from cai_cli.simulate.faults import Ask, Fault
 from cai_cli.simulate.options import Options
 from cai_cli.simulate.wire import BadRequest, Body, Dialect, Problem
@@ -41,17 +46,26 @@ class Server:
     def __init__(self, options: Options) -> None:
         self.in_flight = 0
         self.messages, self.chat = messages.Messages(), chat.ChatCompletions()
+        self.limits = options.limits()
         self.reset(options)
 
     def reset(self, options: Options) -> None:
         """Take other options, and count from zero. Raises: Fix, and keeps the old ones"""
-        world, faults, limits = options.simulated(), options.faults(), options.limits()
-        self.options, self.world, self.faults, self.limits = options, world, faults, limits
+        self.change(options)
+        self.limits = options.limits()
+        self.answered_s: list[float] = []
         self.seen: Counter[str] = Counter()
         self.completed: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
         self.keys: set[str] = set()
+        self.caches = Caches()
+        self.tokens: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.total, self.max_in_flight = 0, self.in_flight
+
+    def change(self, options: Options) -> None:
+        """Take other options, and count on. Raises: Fix, and keeps the old ones"""
+        world, faults, limits = options.simulated(), options.faults(), options.limits()
+        self.options, self.world, self.faults, self.limits = options, world, faults, limits.left_as(self.limits)
 
     def app(self) -> web.Application:
         """The routes."""
@@ -60,7 +74,7 @@ class Server:
             web.post("/v1/messages", self.ask_messages), web.post("/v1/chat/completions", self.ask_chat),
             web.post("/v1/messages/count_tokens", self.count_tokens), web.get("/v1/models", self.list_models),
             web.get("/v1/models/{id:.+}", self.one_model), web.get("/stats", self.stats), web.post("/reset", self.start_over),
-            web.route("*", "/{path:.*}", self.nothing),
+            web.post("/change", self.go_on), web.route("*", "/{path:.*}", self.nothing),
         ])  # fmt: skip
         return app
 
@@ -71,12 +85,19 @@ class Server:
             "total": self.total, "distinct": len(self.seen), "bodies": self.seen, "completed": self.completed,
             "repeated_ok": sum(self.completed.values()) - len(self.completed), "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight, "statuses": self.statuses, "keys": sorted(self.keys),
+            "tokens": self.tokens, "answered_s": self.answered_s,
         })  # fmt: skip
 
     async def start_over(self, http: web.Request) -> web.Response:
+        return await self.told_options(http, self.reset)
+
+    async def go_on(self, http: web.Request) -> web.Response:
+        return await self.told_options(http, self.change)
+
+    async def told_options(self, http: web.Request, take: Callable[[Options], None]) -> web.Response:
         try:
             values = json.loads(await http.text() or "{}")
-            self.reset(self.options.changed(values if isinstance(values, dict) else {"": values}))
+            take(self.options.changed(values if isinstance(values, dict) else {"": values}))
         except ValueError:
             return web.json_response({"problems": ["this is no JSON"]}, status=400)
         except Fix as fix:
@@ -158,6 +179,7 @@ class Exchange:
 
     def __init__(self, server: Server, dialect: Dialect, ask: Ask) -> None:
         self.server, self.dialect, self.ask_ = server, dialect, ask
+        self.bill, self.tokens_out, self.model = Bill(fresh=0), 0, ""
 
     async def run(self) -> web.StreamResponse:
         """Check, wait, and answer or fail."""
@@ -168,15 +190,17 @@ class Exchange:
             body = _json(ask.raw)
             request = self.dialect.question(body, draw=ask.attempt if server.options.sampling else 0)
             self.dialect.check(body, ask.http.headers.get("anthropic-version", ""))
+            parts = parts_of(body) if self.dialect is server.messages else []
         except BadRequest as bad:
             return await self.problem(_bad(bad))
         if problem := server.unknown(request.model.name):
             return await self.problem(problem)
+        self.model, self.bill = request.model.name, server.caches.bill(request, parts)
         return await self.limited(request, body)
 
     async def limited(self, request: Request, body: Body) -> web.StreamResponse:
         limits, longest = self.server.limits, request.model.params.get("max_tokens", UNLIMITED)
-        wait_s, reserved = limits.admit(tokens_in(request), longest)
+        wait_s, reserved = limits.admit(tokens_in(request) - self.bill.read, longest)
         if wait_s:
             message = "this request would exceed the rate limit"
             return await self.problem(Problem(429, message), {"retry-after": str(math.ceil(wait_s))})
@@ -188,11 +212,11 @@ class Exchange:
                 return failed
             answer = _altered(answer_to(request, self.server.world), fault)
             used = answer.reply.tokens_out
-            limits.settle(reserved, used)
+            self.server.limits.settle(reserved, used)
             reserved = used
             return await self.answered(answer, body, fault)
         finally:
-            limits.settle(reserved, used)
+            self.server.limits.settle(reserved, used)
 
     async def pause(self) -> None:
         options = self.server.options
@@ -234,7 +258,9 @@ class Exchange:
     async def answered(self, answer: Answer, body: Body, fault: Fault | None) -> web.StreamResponse:
         """Send an answer, or what a fault makes of it."""
         unique = "constant" if self.server.options.ids == "constant" else secrets.token_hex(12)
-        sent = self.dialect.answer(answer, body, unique)
+        self.tokens_out = answer.reply.tokens_out
+        self.server.caches.keep(self.bill)
+        sent = self.dialect.answer(self.bill.put_into(answer), body, unique)
         kind, argument = (fault.kind, fault.argument) if fault else ("", None)
         if kind in ("cut", "drip"):
             return await self.piecemeal(json.dumps(sent).encode(), kind == "cut", float(argument or _DRIP_S))
@@ -293,6 +319,11 @@ class Exchange:
         transport = self.ask_.http.transport
         if transport is not None and not transport.is_closing():
             self.server.completed[self.ask_.digest] += 1
+            self.server.answered_s = [*self.server.answered_s[:1], time.monotonic()]
+            self.server.tokens[self.model].update({
+                "input": self.bill.fresh, "cache_read": self.bill.read, "cache_write_5m": self.bill.written,
+                "cache_write_1h": self.bill.written_1h, "output": self.tokens_out,
+            })  # fmt: skip
 
 
 def _json(raw: bytes) -> Any:

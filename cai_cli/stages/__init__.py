@@ -8,7 +8,7 @@ A stage module has
                conversations, "pairs": the input's pairs). Empty: no part of a run, it has a verb of its own.
     build      (Parts) -> the stage: a callable that turns a row into a flow, which returns a row or a list of rows
 and may have
-    FEEDS      the stages that are to take its rows before all others
+    FEEDS      of another package's: the stages that are to take its rows before all others
     AGAIN      the stage whose rows it takes before those of READS where that ran last: the loop of critique and revision
 The callable may have
     gather     (rows) -> (rows, left): what it works on, made of the rows of one prompt, and what is left out, by reason
@@ -26,8 +26,27 @@ from types import ModuleType
 
 
 @functools.cache
+def _own() -> tuple[str, ...]:
+    return tuple(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+@functools.cache
+def added() -> dict[str, ModuleType]:
+    """The modules of stages that other packages add, by name."""
+    return {point.name: point.load() for point in entry_points(group="cai.stages") if point.name not in _own()}
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """Every stage by its name, which is also the name of its section. None of those here is imported for that."""
+    return (*added(), *_own())
+
+
+def module(name: str) -> ModuleType:
+    """A stage's module."""
+    return importlib.import_module(f"{__name__}.{name}") if name in _own() else added()[name]
+
+
 def modules() -> dict[str, ModuleType]:
-    """Every stage's module by its name, which is also the name of its section."""
-    own = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
-    added = {point.name: point.load() for point in entry_points(group="cai.stages")}
-    return added | {name: importlib.import_module(f"{__name__}.{name}") for name in own}
+    """Every stage's module by its name."""
+    return {name: module(name) for name in names()}

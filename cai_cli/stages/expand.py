@@ -156,6 +156,7 @@ class Expand:
         return Request(
             model=self.model, messages=(Turn(role="user", content=text),), schema=_SCHEMA,
             draw=self.draw_offset * FRESH + ask.k, stage="expand", row=ask.id,
+            constant=(0, self.template.constant(count=self.settings.per_ask)),
         )  # fmt: skip
 
 

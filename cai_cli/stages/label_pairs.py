@@ -22,7 +22,7 @@ from cai_cli.settings import Count, ModelSection, Panelist, Section, Share, Text
 from cai_cli.stages import _adaptive
 from cai_cli.stages._adaptive import NO_PILOT, Pilot, Plan
 
-VERSION = 3
+VERSION = 4
 SHAPE = Pair
 READS = ("revise", "generate")
 

@@ -17,6 +17,7 @@ from cai_cli.judging import ORDERS, Judge, soft_labelers
 from cai_cli.parts import Parts
 from cai_cli.prompts import Template
 from cai_cli.records import Chain, Critique, Pair, Round, Sample, Turn
+from cai_cli.remembered import Remembered
 from cai_cli.settings import Count, Labeler, ModelSection, Section, Share, Text
 
 VERSION = 3
@@ -169,9 +170,12 @@ class Revise:
         texts = [text for critique in critiques if (text := _text(critique))]
         fixed = (self.seed, chain.id, "revise", opened.round)
         asked, nonce = self._fill(chain.messages, chain.response, texts, requests, fixed)
-        turns = (*self._worked(), Turn(role="user", content=asked))
-        about = {"round": opened.round}
-        return Request(model=self.model, messages=turns, stage="revise", row=chain.id, about=about), nonce
+        turns = (*_worked(self), Turn(role="user", content=asked))
+        request = Request(
+            model=self.model, messages=turns, stage="revise", row=chain.id, about={"round": opened.round},
+            constant=(len(turns) - 1, self.template.constant()),
+        )  # fmt: skip
+        return request, nonce
 
     def _fill(
         self, messages: Sequence[Turn], response: str, critiques: Sequence[str], requests: Sequence[str], key: Sequence[object]
@@ -184,7 +188,7 @@ class Revise:
         )  # fmt: skip
         return text, nonce
 
-    def _worked(self) -> Iterator[Turn]:
+    def worked(self) -> Iterator[Turn]:
         """The exemplars as turns, the same ones before every question, so that servers can keep them in their cache."""
         for n, one in enumerate(self.exemplars):
             key = (self.seed, "exemplar", "revise", n)
@@ -203,6 +207,9 @@ class Revise:
         if principle is None:
             raise Reject("unknown_principle", f"critiqued by '{name}', which the constitution no longer has")
         return principle.revision_prompt
+
+
+_worked = Remembered[Revise, tuple[Turn, ...]](lambda stage: tuple(stage.worked()))  # filled once, not for every row
 
 
 def _without_response(chain: Chain) -> Chain:

@@ -8,17 +8,47 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cai_cli.config import Config
+from cai_cli.engine.advice.json_forms import Forms, blocks, tokens
 from cai_cli.engine.advice.look import Advice, Look
 from cai_cli.engine.inputs import read_pairs, read_prompts
 from cai_cli.errors import Fix
-from cai_cli.records import Rejected
+from cai_cli.records import Pair, Prompt, Rejected
 from cai_cli.reports.quantities import reasons
 from cai_cli.settings import PromptsSection
 
 MOST_ROWS = 20_000  # read at most: about a second
+PLAYED = 24  # of them are played through the stages: a quarter of a second, and their median length is near that of all
+MOST_MEASURED, MOST_CHARACTERS = 250, 1_000_000  # of them are looked at for JSON: at most a second
 KINDS = ("harmful", "harmless")
+
+
+@dataclass(slots=True, kw_only=True)
+class JsonRows:
+    """JSON in the first rows: how many were looked at, how many hold some or are nothing else, and their tokens."""
+
+    rows: int = 0
+    left: int = MOST_CHARACTERS  # that may still be looked at
+    holding: int = 0
+    nothing_else: int = 0
+    tokens: int = 0  # of all texts, estimated
+    forms: Forms = field(default_factory=Forms)  # of the JSON in them
+
+    def see(self, row: Prompt | Pair) -> None:
+        """Look at one more row; from a number on, none is."""
+        texts = [turn.content for turn in row.messages]
+        texts += [row.response_a, row.response_b] if isinstance(row, Pair) else []
+        self.left -= sum(map(len, texts))
+        if self.rows >= MOST_MEASURED or self.left < 0:
+            return
+        self.rows += 1
+        found = [block for text in texts for block in blocks(text)]
+        self.holding += bool(found)
+        self.nothing_else += len(found) == 1 and found[0].text == row.messages[-1].content.strip()
+        self.tokens += sum(tokens(text) if found else len(text) // 4 for text in texts)
+        self.forms = sum((block.forms for block in found), self.forms)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +61,8 @@ class Seen:
     rejected: Counter[str] = field(default_factory=Counter)
     whole: bool = True
     problems: tuple[tuple[str, str], ...] = ()  # what a run would stop at
+    first: list[Any] = field(default_factory=list)  # rows, as many as are played
+    json: JsonRows = field(default_factory=JsonRows)
 
 
 def read(config: Config, given: bool) -> Seen | None:
@@ -52,6 +84,8 @@ def seen_in(settings: PromptsSection, config: Config | None = None, given: bool 
                 seen.rejected[row.reason] += 1
                 continue
             seen.rows += 1
+            seen.first += [row] * (len(seen.first) < PLAYED)
+            seen.json.see(row)
             seen.kinds[row.kind] += 1
             mark = hashlib.blake2b(repr(row.messages).encode("utf-8", "surrogatepass"), digest_size=8).digest()
             seen.repeats += mark in texts

@@ -11,9 +11,11 @@ from cai_cli.config import Config
 from cai_cli.documents import dotted
 from cai_cli.flow import Model
 from cai_cli.prices import price_of
+from cai_cli.prompts import Template
 from cai_cli.validation import KeyPath
 
 if TYPE_CHECKING:
+    from cai_cli.engine.advice.asked import Asked
     from cai_cli.engine.advice.inputs import Seen
     from cai_cli.engine.plan import Step
 
@@ -35,11 +37,13 @@ class Advice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """A config, its stages as a run would build them, and what was read of its input. `today`: for retirements"""
+    """A config, its stages as a run would build them, what was read of its input, and what they would ask about the first rows.
+    `today`: for retirements, and the age of price lists"""
 
     config: Config
     steps: Mapping[str, Step]
     seen: Seen | None
+    asked: Asked
     today: datetime.date
 
     def settings(self, name: str) -> Any:
@@ -69,3 +73,8 @@ def is_paid(model: Model) -> bool:
     """Whether a reply costs something, or nobody knows what it costs."""
     price = price_of(model)
     return model.provider != "simulated" and (price is None or bool(price.input or price.output))
+
+
+def template_path(template: Template) -> KeyPath:
+    """Where a stage's template is named. A template may call label_pairs by its first word."""
+    return ("label_pairs" if template.stage.startswith("label") else template.stage, "template")

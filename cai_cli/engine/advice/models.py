@@ -12,7 +12,7 @@ from cai_cli.validation import KeyPath
 
 SOON_DAYS = 60
 # Tokens of a reply, estimated: a hundred words, a quote and two suggestions, with JSON around them; fifty words and a verdict.
-CRITIQUE_TOKENS, VERDICT_TOKENS, DRAFT_TOKENS, THINKING_TOKENS = 300, 200, 40, 2048
+CRITIQUE_TOKENS, VERDICT_TOKENS, SCORE_TOKENS, DRAFT_TOKENS, THINKING_TOKENS = 300, 200, 60, 40, 2048
 
 _FAMILIES = {
     "Claude": r"claude", "GPT": r"(^|[/.-])(gpt|chatgpt|o[1-9])([-.:]|$)", "Gemini": r"gemini|gemma", "Llama": r"llama|vicuna",
@@ -143,15 +143,29 @@ def _wanted(look: Look) -> Iterator[tuple[str, tuple[Model, int, str]]]:
             continue
         model = step.models[0]
         if name == "critique" and asks_json:
-            yield name, (model, CRITIQUE_TOKENS, "a critique with quotes and suggestions as JSON")
+            count = _at_once(look)
+            several = f"{count} critiques" if count > 1 else "a critique"
+            yield name, (model, CRITIQUE_TOKENS * count, f"{several} with quotes and suggestions as JSON")
+        elif name == "score" and step.settings.together:  # type: ignore[attr-defined]
+            criteria = len(step.settings.criteria)  # type: ignore[attr-defined]
+            yield name, (model, SCORE_TOKENS * criteria, f"{criteria} scores with their reasons as JSON")
         elif name == "label-pairs" and asks_json and step.settings.reasoning:  # type: ignore[attr-defined]
             yield name, (model, VERDICT_TOKENS, "a verdict with its reasoning as JSON")
         elif name == "expand":
-            count: int = step.settings.per_ask  # type: ignore[attr-defined]
-            yield name, (model, DRAFT_TOKENS * count, f"{count} prompts")
+            drafts: int = step.settings.per_ask  # type: ignore[attr-defined]
+            yield name, (model, DRAFT_TOKENS * drafts, f"{drafts} prompts")
         elif name == "revise" and "generate" in look.steps:
             longest = max(one.max_tokens for one in look.steps["generate"].models)
             yield name, (model, longest, f"revisions of responses of up to {longest} tokens")
+
+
+def _at_once(look: Look) -> int:
+    """How many principles one critique is to speak of."""
+    settings, constitution = look.settings("critique"), look.steps["critique"].constitution
+    if not settings.together or constitution is None:
+        return 1
+    active = sum(one.weight > 0 for one in constitution.principles)
+    return max(1, active if settings.pick == "all" else min(settings.principles, active))
 
 
 def _round_up(tokens: int) -> int:
