@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 import uvloop
 
-from cai_cli.cli._process import RUNNING
+from cai_cli.cli._process import OBJECTS
 from cai_cli.config import load
 from cai_cli.engine.budget import Budget
 from cai_cli.engine.clock import Clock
@@ -176,7 +176,7 @@ class Parts:
 
 def main() -> None:
     os.environ["ANTHROPIC_API_KEY"] = "none"
-    gc.set_threshold(RUNNING)
+    gc.set_threshold(OBJECTS)
     parts = Parts(sys.argv[1], Path(sys.argv[2]))
     print(json.dumps(parts.pure() | parts.stored() | parts.waited()))
 
