@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import Server
 from outside import JUST_GENERATE, SIMULATED, Cai, at, questions, write_config, write_rows
 from seeds import seeds
 
+from cai_cli import config as configs
 from cai_cli.engine.estimate.anatomy import PARTS
+from cai_cli.engine.run import Options, held
+from cai_cli.errors import Exit
 from cai_cli.flow import Model, Request
 from cai_cli.providers._world import World
 from cai_cli.providers.simulated import reply_to, tokens
@@ -120,6 +124,14 @@ def test_without_a_sample_the_interval_is_wide_and_holds_the_truth(cai: Cai, tmp
     assert found["high"] / found["low"] > 3
 
 
+def test_the_longest_replies_that_are_assumed_are_whole_ones(cai: Cai, tmp_path: Path) -> None:
+    config(tmp_path, 20, model=at("http://127.0.0.1:9", max_tokens=512) | {"name": "claude-sonnet-5"})
+    stages = estimated(cai)["stages"]
+    for name in ("critique", "label-pairs"):
+        assert stages[name]["rows"]["low"] > 0.9 * stages[name]["rows"]["value"], "a reply that is cut off would end its row"
+        assert stages[name]["tokens"]["reply"]["high"] > 1.5 * stages[name]["tokens"]["reply"]["value"]
+
+
 def test_the_interval_covers_over_seeds(tmp_path: Path) -> None:
     """The benchmark, small: the world that the guess knows least of."""
     population = bench.populate(bench.job(tmp_path, 60), bench.CASES[-1])
@@ -141,10 +153,10 @@ def test_it_asks_nothing_and_leaves_nothing_behind(cai: Cai, tmp_path: Path) -> 
 
 def test_a_sample_keeps_the_cap_and_can_be_gone_on_with(cai: Cai, tmp_path: Path) -> None:
     config(tmp_path)
-    code, _, err = cai("estimate", "c.yaml", "--sample", 9, "--budget-usd", 0.12)
-    assert code == 75
+    code, out, err = cai("estimate", "c.yaml", "--sample", 9, "--budget-usd", 0.12, "--json")
+    assert (code, json.loads(out)["exit"]) == (75, 75)
     assert "sampled prompts done" in err
-    assert err.rstrip().endswith("raise the cap, then go on with: cai estimate c.yaml --sample 9")
+    assert err.rstrip().endswith("raise the cap, then go on with: cai estimate c.yaml --sample 9 --json")
     found = estimated(cai, "--sample", 9, "--budget-usd", 5)
     assert found["sample"]["replayed"] > 0
     assert found["budget"]["usd"] == 5
@@ -213,7 +225,36 @@ def test_an_unknown_model_is_named_and_never_free(cai: Cai, tmp_path: Path) -> N
     code, out, _ = cai("estimate", "c.yaml", "--budget-usd", 1)
     assert code == 0
     assert "unknown for 'mystery'" in out
-    assert "budget" not in out
+    assert "$1.00 cannot be kept without all prices: the run would be refused" in " ".join(out.split())
+
+
+def test_what_an_unknown_model_was_paid_is_never_told_as_nothing(cai: Cai, tmp_path: Path, server: Server) -> None:
+    config(tmp_path, 6, model=at(server.url, name="mystery"), generate={"samples": 1}, **NOTHING_ELSE)
+    code, out, err = cai("estimate", "c.yaml", "--json", "--sample", 3)
+    assert (code, json.loads(out)["sample"]["dollars"], "3 requests bought for $?," in err) == (0, None, True)
+    run = ran(cai)
+    assert (run["dollars"], run["unpriced"]) == (None, ["mystery"])
+    _, out, _ = cai("status", "c.yaml")
+    assert "$? settled over all runs" in out
+
+
+def test_caching_that_was_switched_off_since_is_not_in_what_is_to_come(cai: Cai, tmp_path: Path, server: Server) -> None:
+    system = "You answer at length, and with care. " * 300
+    model = at(server.url, max_tokens=256) | {"name": "claude-sonnet-5"}
+    config(tmp_path, 20, model=model, generate={"samples": 2, "systems": [system]}, **NOTHING_ELSE)
+    cached = estimated(cai, "--sample", 10)["stages"]["generate"]
+    found = estimated(cai, "--set", "model.prompt_caching=off")["stages"]["generate"]
+    assert found["dollars_bought"] == cached["dollars_bought"]
+    assert cached["dollars_to_come"]["value"] < found["dollars_to_come"]["value"] / 2
+    assert found["dollars_to_come"]["value"] == pytest.approx(found["dollars_without_caching"]["value"] / 2, rel=0.1)
+
+
+def test_a_sample_waits_for_a_run_or_skips_as_it_is_told(cai: Cai, tmp_path: Path) -> None:
+    path = config(tmp_path, 5, **JUST_GENERATE)
+    with held(configs.load(path), Options(command="cai run other.yaml")):
+        assert cai("estimate", "c.yaml", "--sample", 2)[0] == Exit.STOPPED
+        code, out, err = cai("estimate", "c.yaml", "--sample", 2, "--if-locked", "skip")
+    assert (code, out, err.startswith("cai: skipped: this output is held by ")) == (0, "", True)
 
 
 def test_batches_and_caches_have_a_price_of_their_own(cai: Cai, tmp_path: Path) -> None:

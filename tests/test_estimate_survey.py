@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from cai_cli import prompts
 from cai_cli.constitution import BUILT_IN, HHH
 from cai_cli.engine.estimate.anatomy import PARTS, Anatomy
-from cai_cli.engine.estimate.guess import HIGH, LOW, MIDDLE
+from cai_cli.engine.estimate.guess import HIGH, LOW, MIDDLE, _stretched
 from cai_cli.engine.estimate.survey import Found, Interval, Survey
 from cai_cli.flow import Model, Reply, Request
 from cai_cli.records import Turn
+from cai_cli.several import Several
 
 MODEL = Model(provider="anthropic", name="m", params={"max_tokens": 300})
 
@@ -177,6 +179,11 @@ def test_free_text_is_guessed_as_a_share_of_max_tokens_and_a_verdict_is_not() ->
         lengths = [guess.reply(question(schema)).tokens_out for guess in (LOW, MIDDLE, HIGH)]
         assert lengths == [pytest.approx(30, abs=2), pytest.approx(100, abs=2), pytest.approx(300, abs=2)], schema
         assert prompts.structured(MIDDLE.reply(question(schema)).text, free) is not None or schema is None
+    several = Several(part="scores", key="criterion", names=["a", "b"], properties={"rationale": {"type": "string"}})
+    listed = [{"criterion": name, "rationale": "So it is."} for name in several.names]
+    stretched = _stretched(Reply(text=json.dumps({"scores": listed})), question(several.schema), 300)
+    assert stretched.tokens_out == pytest.approx(300, abs=4)
+    assert [one["criterion"] for one in several.read(stretched.text) or []] == ["a", "b"]
     reply = MIDDLE.reply(question(bare))
     assert isinstance(reply, Reply)
     assert reply.tokens_out < 12

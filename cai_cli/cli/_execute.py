@@ -119,7 +119,9 @@ def _rejects(config: configs.Config, summary: Summary) -> str:
 
 
 def _document(summary: Summary) -> dict[str, Any]:
-    more = {} if summary.diversity is None else {"diversity": summary.diversity}
+    more: dict[str, Any] = {} if summary.diversity is None else {"diversity": summary.diversity}
     more |= {} if summary.retried is None else {"retried": summary.retried}
-    return {"stages": summary.stages, "dollars": round(summary.dollars, 6), "prompts": summary.prompts, "done": summary.done,
+    more |= {"unpriced": summary.unpriced} if summary.unpriced else {}
+    dollars = None if summary.unpriced else round(summary.dollars, 6)  # a price that nobody knows is not 0
+    return {"stages": summary.stages, "dollars": dollars, "prompts": summary.prompts, "done": summary.done,
             "unchanged": bool(summary.nothing), "exit": int(summary.exit), **more}  # fmt: skip

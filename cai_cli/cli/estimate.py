@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai_cli.cli._stage import AsJson, ConfigFile, OutputFolder, verb_app
+from cai_cli.cli._stage import AsJson, ConfigFile, IfLocked, OutputFolder, verb_app
 
 if TYPE_CHECKING:
     from cai_cli.config import Config
@@ -53,6 +53,9 @@ def _estimate(
         float | None, typer.Option(min=0, metavar="X", help="A cap: what of the run it covers. A sample keeps it.")
     ] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests in flight at once.")] = None,
+    if_locked: Annotated[
+        IfLocked, typer.Option(help="When a run holds the output that a sample is for: wait, fail (75), or skip (0).")
+    ] = IfLocked.fail,
     json: AsJson = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No display while a sample is asked.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Timed lines, no live table.")] = False,
@@ -63,12 +66,13 @@ def _estimate(
     _signals.let_them_raise()
     flags = {"seed": seed, "limits.budget_usd": budget_usd, "limits.concurrency": concurrency, "output": output}
     loaded = configs.load(config, set_, flags=flags)
-    raise typer.Exit(_answer(loaded, input, limit, sample, json, quiet, verbose))
+    raise typer.Exit(_answer(loaded, input, limit, sample, if_locked, json, quiet, verbose))
 
 
 def _answer(
-    config: Config, given: str | None, limit: int | None, sample: int | None, as_json: bool, quiet: bool, verbose: bool
-) -> int:
+    config: Config, given: str | None, limit: int | None, sample: int | None, if_locked: IfLocked, as_json: bool, quiet: bool,
+    verbose: bool,
+) -> int:  # fmt: skip
     from cai_cli.cli._answer import print_json
     from cai_cli.engine.estimate import make
     from cai_cli.errors import Exit
@@ -76,9 +80,9 @@ def _answer(
     names, path = _names(config, given), Path(given) if given else None
     spent: dict[str, Any] | None = None
     if sample is not None:
-        summary = _sampled(config, names, given, limit, sample, quiet, verbose)
-        if summary.exit != Exit.OK:
-            return int(summary.exit)
+        summary = _sampled(config, names, given, limit, sample, if_locked, as_json, quiet, verbose)
+        if summary is None or summary.exit != Exit.OK:
+            return int(summary.exit) if summary else Exit.OK
         spent = _spent(summary, quiet)
     from cai_cli.engine.estimate.sample import latency_of
 
@@ -106,13 +110,16 @@ def _names(config: Config, given: str | None) -> Sequence[str]:
 
 
 def _sampled(
-    config: Config, names: Sequence[str], given: str | None, limit: int | None, count: int, quiet: bool, verbose: bool
-) -> Summary:
-    """Ask about a sample. Where it stops, says how to go on."""
+    config: Config, names: Sequence[str], given: str | None, limit: int | None, count: int, if_locked: IfLocked, as_json: bool,
+    quiet: bool, verbose: bool,
+) -> Summary | None:  # fmt: skip
+    """Ask about a sample. Where it stops, says how to go on. None: a run holds the output, and it is to be skipped then"""
     from cai_cli.cli._execute import answer
+    from cai_cli.cli.errors import say
     from cai_cli.cli.progress import watch_for
     from cai_cli.engine import plan
     from cai_cli.engine.estimate.sample import sampled
+    from cai_cli.engine.lock import Held
     from cai_cli.engine.run import Options
     from cai_cli.engine.waves import NAME
     from cai_cli.errors import Exit, Fix
@@ -120,10 +127,16 @@ def _sampled(
     command = shlex.join(["cai", *sys.argv[1:]])
     if names == [NAME]:
         raise Fix("expand asks in waves that hang on one another, and takes no sample", "leave --sample out")
-    options = Options(command=command, given=given, limit=limit)
-    summary = sampled(config, plan.steps_of(config, names), count, options, watch_for(quiet, verbose))
+    options = Options(command=command, given=given, limit=limit, if_locked=if_locked.value)
+    try:
+        summary = sampled(config, plan.steps_of(config, names), count, options, watch_for(quiet, verbose))
+    except Held as held:
+        if if_locked != "skip":
+            raise
+        say(f"cai: skipped: {held.message}")
+        return None
     if summary.exit != Exit.OK:
-        answer(config, summary, False, quiet, command)
+        answer(config, summary, as_json, quiet, command)
     return summary
 
 
@@ -134,7 +147,7 @@ def _spent(summary: Summary, quiet: bool) -> dict[str, Any]:
 
     found = spent(summary)
     if not quiet:
-        asked = f"{counted(found['requests'], 'request')} bought for {dollars(found['dollars'])}"
+        asked = f"{counted(found['requests'], 'request')} bought for {dollars(found['dollars'] or 0.0, found['dollars'] is None)}"
         say(f"cai: {counted(found['prompts'], 'prompt')} sampled: {asked}, {found['replayed']:,} replayed")
     return found
 

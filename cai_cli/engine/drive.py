@@ -263,6 +263,9 @@ class Asker:
                 dollars = self.budget.most(request)
                 await self.ledger.charge(dollars)
             raise
+        except asyncio.CancelledError:
+            reserved = reserved if dollars else 0.0  # it may be billed: its money stays set aside
+            raise
         finally:
             self.budget.settle(reserved, dollars)
 

@@ -71,7 +71,7 @@ class Pace:
         self._probing = False  # somebody waits for the moment of the next probe
         self._limited = 0  # cuts since the last success
         self._cut_at = float("-inf")
-        self._next_send_at = self._spread_until = float("-inf")
+        self._next_send_at = self._spread_from = self._spread_until = float("-inf")
         self._host, self._detail = "", ""  # of the latest failure
         self._timer: asyncio.TimerHandle | None = None  # for the end of the longest outage
         self._alarm: asyncio.Task[None] | None = None  # for the next one who waits
@@ -88,6 +88,7 @@ class Pace:
             self._check_outage()
             if self.outage_since is not None and not self._probing:
                 if await self._may_probe():
+                    self._wait_s(request, both)  # which server it goes to is found anew
                     break
             elif self.outage_since is None and not self._lines and self._free() and not self._wait_s(request, both):
                 break
@@ -154,7 +155,8 @@ class Pace:
 
     def spread(self, opens_at: float, wait_s: float) -> None:
         """Let in one by one those who wait for a gate: else all would knock in the same millisecond."""
-        self._spread_until = max(self._spread_until, opens_at + SPREAD * min(wait_s, 10.0))
+        if (until := opens_at + SPREAD * min(wait_s, 10.0)) > self._spread_until:
+            self._spread_from, self._spread_until = opens_at, until
 
     @property
     def held(self) -> tuple[float, str] | None:
@@ -197,7 +199,7 @@ class Pace:
         for one in limits:
             one.take(request)
         now = self.clock.now()
-        if now < self._spread_until:
+        if self._spread_from <= now < self._spread_until:  # before, what goes is for another server, or another model
             self._next_send_at = now + self._random.uniform(0, 2) * (self._spread_until - now) / self.slots
 
     async def _may_probe(self) -> bool:
@@ -288,6 +290,7 @@ class Pace:
                     continue
                 self._admit(one.request, one.limits)
                 self._lines[key].popleft().turn.set_result(True)
+                self._lines[key] = self._lines.pop(key)  # the other lines come first now
                 waits = [0.0]
                 if not self._free():
                     break

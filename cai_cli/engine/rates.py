@@ -120,7 +120,8 @@ class Rates:
     def fix(self, now: float, kind: int, per_minute: float, burst: float) -> None:
         """A limit that no server tells. `burst`: how much may go at once when nothing was sent for a while"""
         with self.lock:
-            self.buckets[kind].fix(now, per_minute / 60, burst)
+            if not 0 < self.buckets[kind].per_s < per_minute / 60:  # who shares it and set less is not overruled
+                self.buckets[kind].fix(now, per_minute / 60, burst)
 
     def wait_s(self, cost: Cost, now: float) -> float:
         """Seconds until a request of this cost may be sent; 0: it may now."""
@@ -244,6 +245,8 @@ class Rates:
             if first and not explained:
                 self._learn(ticket, now)
             wait_s = after_s if after_s is not None else 0.0 if explained or not first else backoff_s
+            if first and not explained and self.cells[STRIKES] >= 3:
+                wait_s = max(wait_s, backoff_s)  # what it asks for did not help
             self.cells[OPENS_AT] = max(self.cells[OPENS_AT], now + wait_s)
             if first:
                 self.cells[STRIKES] += 1

@@ -55,6 +55,7 @@ class Summary:
     exit: Exit = Exit.OK
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     dollars: float = 0.0
+    unpriced: list[str] = field(default_factory=list)  # models that were asked and whose price is not known
     prompts: int = 0
     done: int = 0
     what: str = "prompts"  # these are, where they are others: probes
@@ -107,6 +108,8 @@ def begun(config: Config, options: Options, make: Callable[[RunLog], Run]) -> Su
             (log.folder / spooled).unlink(missing_ok=True)
         shutil.rmtree(log.folder / GIVEN, ignore_errors=True)
     summary = run.summary
+    unknown: Mapping[str, str] = log.facts.get("unpriced", {})
+    summary.unpriced = sorted({unknown[name] for name, one in summary.stages.items() if one["requests"] and name in unknown})
     log.end(
         "done" if summary.exit in (Exit.OK, Exit.REJECTS) else "stopped", summary.exit,
         stages=summary.stages, dollars=summary.dollars, prompts=summary.prompts, done=summary.done, what=summary.what,

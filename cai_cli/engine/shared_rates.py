@@ -22,6 +22,7 @@ from typing import cast
 from cai_cli.engine.rates import SIZE, Rates
 
 VERSION = 1  # of what the cells mean; it is part of the name
+PASSED_S = 1.0  # who was passed over is not waited for again
 TRY_S, TRIES = 0.0005, 40  # a lock is held for microseconds: who holds it for longer was stopped, and is not waited for
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
@@ -60,13 +61,15 @@ class SharedRates:
     def _shared(self, place: str, model: str) -> Rates:
         where = folder()
         where.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        path = where / hashlib.sha256(f"{VERSION}\0{place}\0{model}".encode()).hexdigest()[:32]
+        path = where / hashlib.sha256(f"{VERSION}\0{_machine()}\0{place}\0{model}".encode()).hexdigest()[:32]
         live, state = self._opened(path.with_suffix(".live")), self._opened(path)
         lock = FileLock(state)
         with lock:
-            if _only(live):
+            alone = _only(live)
+            # Not waited for: who keeps others out of it was stopped, or failed, before it said that it is there.
+            fcntl.flock(live, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if alone or os.fstat(state).st_size < 8 * SIZE:
                 os.pwrite(state, bytes(8 * SIZE), 0)
-            fcntl.flock(live, fcntl.LOCK_SH)
         cells = memoryview(mmap.mmap(state, 8 * SIZE)).cast("d")
         return Rates(cast("MutableSequence[float]", cells), lock)
 
@@ -77,6 +80,14 @@ class SharedRates:
         if told.st_uid != os.geteuid() or not stat.S_ISREG(told.st_mode):
             raise PermissionError(f"{path} belongs to somebody else")
         return found
+
+
+def _machine() -> str:
+    """What tells this machine, since it was started, from others that have the same home folder: their clocks are not ours."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return os.uname().nodename
 
 
 def _only(live: int) -> bool:
@@ -92,14 +103,17 @@ class FileLock:
     """Keeps other processes out for some microseconds. Who is stopped with the lock in hand is passed over in the end."""
 
     def __init__(self, file: int) -> None:
-        self._file = file
+        self._file, self._passed_until = file, 0.0
 
     def __enter__(self) -> None:
         for _ in range(TRIES):
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
+            if time.monotonic() < self._passed_until:
+                return
             time.sleep(TRY_S)
+        self._passed_until = time.monotonic() + PASSED_S
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)

@@ -100,7 +100,9 @@ def facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for model in found["unpriced"]:
         said = f"unknown for '{model}'; give it as model.price: {{input: ..., output: ...}}, dollars per million tokens"
         yield "price", said
-    if budget is not None and budget["covers"] is not None:
+    if budget is not None and budget["covers"] is None:
+        yield "budget", f"{say.dollars(budget['usd'])} cannot be kept without all prices: the run would be refused"
+    elif budget is not None:
         yield "budget", _budget(budget)
 
 

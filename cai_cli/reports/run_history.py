@@ -112,10 +112,15 @@ def _history(runs: Sequence[Run]) -> Table:
     rows = []
     for run in runs:
         took = say.duration((run["ended"] or run["updated"]) - run["started"])
-        unknown = any(name in run["unpriced"] and one["requests"] for name, one in run.get("stages", {}).items())
+        unknown = bool(run["unpriced"].keys() & _asked(run))
         spent = say.dollars(run.get("dollars", 0.0), unknown)
         rows.append((_when(run["started"]), took, run["state"], spent, run["command"]))
     return tabular(("started", "took", "state", "dollars", "command"), rows, right=("took", "dollars"), fold="command")
+
+
+def _asked(run: Run) -> set[str]:
+    """The stages that bought something."""
+    return {name for name, one in run.get("stages", {}).items() if one["requests"]}
 
 
 def _unbroken(name: str, command: str) -> RenderableType:
@@ -129,7 +134,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if (ledger := found["ledger"]) and ledger["dollars"] is not None:
         unsettled = ledger["dollars_unsettled"]
         more = f", {say.dollars(unsettled)} unsettled (in flight, or when a run was killed)" if unsettled > 0 else ""
-        yield "spent", f"{say.dollars(ledger['dollars'])} settled over all runs{more}"
+        unknown = any(run["unpriced"].keys() & _asked(run) for run in found["runs"])
+        yield "spent", f"{say.dollars(ledger['dollars'], unknown)} settled over all runs{more}"
     disk = found["disk"]
     kept = f", ledger {say.size(disk['ledger_bytes'])}" if found["ledger"] else ""
     yield "disk", f"output {say.size(disk['output_bytes'])}{kept}; {say.size(disk['free_bytes'])} free"

@@ -26,10 +26,11 @@ class Guess:
 
     def reply(self, request: Request) -> Reply:
         """A stand-in for what a model would say."""
-        reply = reply_to(request, self.world)
         if request.model.provider == SIMULATED:
+            reply = reply_to(request, self.world)
             return _ended(request, self.world) if reply.truncated and self is not MIDDLE else reply
-        return _stretched(reply, request, max(1, round(self.share * request.model.max_tokens) - 1))
+        whole = reply_to(request.with_max_tokens(UNLIMITED), self.world)
+        return _stretched(whole, request, max(1, round(self.share * request.model.max_tokens) - 1))
 
     def tokens(self, characters: int, request: Request) -> float:
         """How many tokens so many characters of a question are."""
@@ -54,22 +55,30 @@ def _stretched(reply: Reply, request: Request, tokens: int) -> Reply:
     if request.schema is None:
         text = _to(reply.text, 4 * tokens)
     else:
-        name = _free(request.schema)
         try:
             value = json.loads(reply.text)
         except ValueError:
             return reply
-        if not name:
+        places = _free(value, request.schema)
+        if not places:
             return reply  # words of a list, a number: their length is known
-        rest = len(reply.text) - len(value[name])
-        text = json.dumps(value | {name: _to(value[name], max(1, 4 * tokens - rest))}, ensure_ascii=False)
-    return replace(reply, text=text, tokens_out=max(1, round(len(text) / 4)), stop_reason="end_turn")
+        rest = len(reply.text) - sum(len(entry[name]) for entry, name in places)
+        for entry, name in places:
+            entry[name] = _to(entry[name], max(1, (4 * tokens - rest) // len(places)))
+        text = json.dumps(value, ensure_ascii=False)
+    # What must be there may be more than max_tokens: `config check` warns of that, and no more is billed.
+    tokens_out = min(max(1, round(len(text) / 4)), request.model.max_tokens)
+    return replace(reply, text=text, tokens_out=tokens_out, stop_reason="end_turn")
 
 
-def _free(schema: Mapping[str, Any]) -> str:
-    """The first property that is free text; empty: none is."""
-    parts: Mapping[str, Any] = schema.get("properties", {})
-    return next((name for name, part in parts.items() if part.get("type") == "string" and "enum" not in part), "")
+def _free(value: Any, schema: Mapping[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """Where free text stands: in the first property that is some, or in the entries of the first list of objects that have it."""
+    for name, part in schema.get("properties", {}).items():
+        if part.get("type") == "string" and "enum" not in part:
+            return [(value, name)]
+        if part.get("type") == "array" and part["items"].get("type") == "object":
+            return [place for entry in value[name] for place in _free(entry, part["items"])]
+    return []
 
 
 def _to(text: str, length: int) -> str:

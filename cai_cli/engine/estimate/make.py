@@ -28,7 +28,7 @@ from cai_cli.prices import as_of, price_of
 
 _AT = {name: at for at, name in enumerate(COLUMNS)}
 _INPUT = [_AT[part] for part in PARTS]
-_MONEY = {"dollars": "dollars", "dollars_without_caching": "uncached", "dollars_batch": "batch"}
+_MONEY = {"dollars_without_caching": "uncached", "dollars_batch": "batch"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,14 +144,25 @@ class _Document:
             "calls": total(cells, [_AT["calls"]]).document(0),
             **({"rows": total(rows, [_AT["calls"]]).document(0)} if rows else {}),
             "tokens": {**parts, "in": total(cells, _INPUT).document(0), "reply": total(cells, [_AT["reply"]]).document(0)},
+            "dollars": _document(self._in_all(cells)),
             **{name: self._money(cells, [_AT[column]]) for name, column in _MONEY.items()},
-            "dollars_bought": self._money(cells, [_AT["dollars"]], ahead=False),
+            "dollars_bought": self._money(cells, [_AT["paid"]], ahead=False),
             "dollars_to_come": self._money(cells, [_AT["dollars"]], bought=False),
         }  # fmt: skip
 
     def _money(self, cells: Sequence[int], columns: Sequence[int], **which: bool) -> dict[str, float] | None:
         found = self._dollars(cells, columns, **which)
         return None if found is None else found.document(6)
+
+    def _in_all(self, cells: Sequence[int]) -> Interval | None:
+        """What is spent, as it was spent, and what is to come, as the config has it now."""
+        whole, (paid, now) = (
+            self._dollars(cells, [_AT["dollars"]]),
+            (self._dollars(cells, [_AT[name]], ahead=False) for name in ("paid", "dollars")),
+        )
+        if whole is None or paid is None or now is None:
+            return None
+        return Interval(*(one + paid.value - now.value for one in (whole.value, whole.low, whole.high)))
 
     def _dollars(self, cells: Sequence[int], columns: Sequence[int], **which: bool) -> Interval | None:
         """None: of a model whose price nobody knows."""
@@ -173,7 +184,7 @@ class _Document:
         loads = [
             Load(
                 models=[self._model(at) for at in cells], requests=self._total(cells, [_AT["calls"]], **ahead),
-                tokens_in=self._total(cells, _INPUT, **ahead), tokens_out=self._total(cells, [_AT["reply"]], **ahead),
+                tokens_in=self._total(cells, [_AT["counted"]], **ahead), tokens_out=self._total(cells, [_AT["reply"]], **ahead),
             )
             for cells in servers.values()
         ]  # fmt: skip

@@ -17,9 +17,10 @@ from cai_cli.engine.rows import Program
 from cai_cli.flow import Flow, Model, Outcome, Reply, Request, play
 from cai_cli.prices import Price, price_of
 
-# What is counted of every cell, in this order. `dollars`: as the config has it sent; `uncached`: without prompt caching;
+# What is counted of every cell, in this order. `counted`: input tokens that count towards a server's limits; `paid`: dollars,
+# where they are spent as they were spent; `dollars`: as the config has it sent now; `uncached`: without prompt caching;
 # `batch`: by the Batch API, without caching.
-COLUMNS = ("calls", *PARTS, "reply", "dollars", "uncached", "batch")
+COLUMNS = ("calls", *PARTS, "reply", "counted", "paid", "dollars", "uncached", "batch")
 ROWS = "rows"  # in the place of a model: the rows that a stage makes, counted as its calls
 Known = Callable[[Request], Outcome | None]  # what was answered already; None: nothing yet
 Cell = tuple[str, str]  # what is counted apart: a stage, and a model that it asks, as `name_of` names it
@@ -91,8 +92,12 @@ class Player:
         for at, one in enumerate(characters, 1):
             sums[at] += one * scale
         sums[len(PARTS) + 1] += reply.tokens_out
+        sums[len(PARTS) + 2] += whole - (reply.tokens_cache_read if tokens_in is not None else self._read(request, whole))
         if (price := self._price(request.model)) is not None:
-            cost = self._cached(request, whole, reply, price) if tokens_in is None else _paid(reply, price)
+            cost = paid = self._cached(request, whole, reply, price) if tokens_in is None else _paid(reply, price)
+            if reply.tokens_cache_read + reply.tokens_cache_write and not caching.cached_tokens(request):
+                cost = price.dollars(round(whole), reply.tokens_out)  # caching was switched off since
+            sums[-4] += paid
             sums[-3] += cost
             sums[-2] += price.dollars(round(whole), reply.tokens_out)
             sums[-1] += price.dollars(round(whole), reply.tokens_out, batch=True)
@@ -102,6 +107,10 @@ class Player:
         if key not in self._prices:
             self._prices[key] = price_of(model)
         return self._prices[key]
+
+    def _read(self, request: Request, whole: float) -> float:
+        """Tokens that are read from a cache: they count towards no limit. Called before `_cached`, which keeps the beginning."""
+        return min(float(caching.cached_tokens(request)), whole) if _beginning(request) in self._kept else 0.0
 
     def _cached(self, request: Request, whole: float, reply: Reply, price: Price) -> float:
         """What a request costs whose beginning the server keeps: the first to have it writes it there, the others read it."""

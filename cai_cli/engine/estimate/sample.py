@@ -127,6 +127,7 @@ def is_whole(summary: Summary) -> bool:
 
 
 def spent(summary: Summary) -> dict[str, Any]:
-    """What a sample came to, as --json tells it."""
+    """What a sample came to, as --json tells it; dollars None: of a model whose price is not known."""
     requests, replayed = (sum(one[key] for one in summary.stages.values()) for key in ("requests", "replayed"))
-    return {"prompts": summary.prompts, "requests": requests, "replayed": replayed, "dollars": round(summary.dollars, 6)}
+    dollars = None if summary.unpriced else round(summary.dollars, 6)
+    return {"prompts": summary.prompts, "requests": requests, "replayed": replayed, "dollars": dollars}
