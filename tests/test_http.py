@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cai_cli.errors import Exit, Fatal, Fix, Retry
+from cai_cli.providers import _http
 from cai_cli.providers._http import Answer, Http, proxy_for
 from cai_cli.providers._keys import Address, check_address
 
@@ -109,18 +110,23 @@ def test_an_answer_that_unpacks_without_end_is_cut_off() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
-def test_a_certificate_that_nobody_trusts_stops_the_run(tmp_path: Path) -> None:
+def test_a_certificate_that_nobody_trusts_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
-         "-keyout", key, "-out", certificate], check=True, capture_output=True,
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate], check=True, capture_output=True,
     )  # fmt: skip
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, key)
+    _http._tls.cache_clear()
     with pytest.raises(Fatal, match="certificate is not trusted") as caught:
         fetch(OK, "https", tls)
     assert caught.value.code is Exit.UNREACHABLE
     assert "SSL_CERT_FILE" in caught.value.hint
+    _http._tls.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
+    assert fetch(OK, "https", tls)[0].status == 200
+    _http._tls.cache_clear()
 
 
 @pytest.mark.parametrize(("first", "expected"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", Fatal), (b"", Retry)])

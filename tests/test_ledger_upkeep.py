@@ -27,6 +27,7 @@ from cai_cli.engine.runs import RunLog
 from cai_cli.errors import Exit, Fatal, Fix
 from cai_cli.flow import Model, Reply, Request
 from cai_cli.records import Turn
+from cai_cli.reports.ledger_table import pruned_lines
 
 MODEL = Model(provider="scripted", name="m", params={"max_tokens": 64})
 PROSE = "A loaf needs flour, water, salt and time; most of the work is waiting, and nothing of it is hard. " * 6
@@ -283,6 +284,16 @@ def test_it_says_what_would_go_and_the_command_that_does_it(cai: Cai, tmp_path: 
     assert "nothing is named" in cai("ledger", "prune", "c.yaml")[2]
     assert "no reply is such" in cai("ledger", "prune", "c.yaml", "--older-than", "1d")[2]
     assert "5 replies went" in cai("ledger", "prune", "c.yaml", "--stage", "critique", "--yes")[2]
+
+
+def test_of_replies_that_went_nothing_is_said_to_be_packed_one_day(tmp_path: Path) -> None:
+    config = made(tmp_path)
+    change(fill(config), "UPDATE replies SET reply = ?", orjson.dumps(Reply(text=PROSE)))
+    looked = ledger_upkeep.look(config, Wanted(before=time.time() + DAY))
+    assert dict(pruned_lines(looked))["packed"] == "10 replies of an earlier cai would be"
+    found = prune(config, before=time.time() + DAY)
+    assert (found.replies, found.packable, found.packed) == (10, 10, 0)
+    assert "packed" not in dict(pruned_lines(found))
 
 
 PRUNER = """

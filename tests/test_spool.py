@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import jsonl
+from room import no_room
 
 from cai_cli.engine.feed import Feed, alone, from_reader
 from cai_cli.engine.formats import CHUNK, numbered_lines
@@ -65,6 +66,13 @@ def test_long_prompts_pass_whole_through_several_pieces(tmp_path: Path) -> None:
     long = ["a" * (PIECE - 3), "b" * (2 * PIECE), "c", "d" * PIECE]
     (tmp_path / "p.jsonl").write_bytes(jsonl(*({"prompt": text} for text in long)))
     assert [unit.rows[0].text for unit in feed(tmp_path, 3, True).units()] == long
+
+
+def test_where_there_is_no_room_for_them_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_bytes(jsonl({"prompt": "a" * 2 * PIECE}))
+    with no_room(), pytest.raises(OSError, match="too large") as caught:
+        feed(tmp_path, 3, True)
+    assert caught.value.filename == str(tmp_path)
 
 
 def test_the_fingerprint_of_an_input_is_the_same_in_every_release(tmp_path: Path) -> None:

@@ -30,11 +30,18 @@ class Spool:
         self._bytes = self._lines = 0
 
     def add(self, prompt: Prompt) -> bytes:
-        """Take the next prompt. Gives: its line, just as orjson would write it: texts are all there is, and both escape alike"""
+        """Take the next prompt. Gives: its line, just as orjson would write it: texts are all there is, and both escape alike
+
+        Raises: OSError: the disk is full; it names the folder
+        """
         line = self._encode(prompt) + b"\n"
         if self._lines % self._size == 0:
             self._begins.append(self._bytes)
-        self._file.write(line)
+        try:  # for each prompt, where `naming` would cost more than the rest
+            self._file.write(line)
+        except OSError as error:
+            error.filename = error.filename or str(self._folder)
+            raise
         self._bytes += len(line)
         self._lines += 1
         return line

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
-
 from cai_cli.errors import Exit, Fatal, Fix, Retry
 from cai_cli.providers._keys import Address, is_link_local
+
+
+@contextlib.contextmanager
+def _no_certificates() -> Iterator[None]:
+    """While it lasts, a new TLS context finds no certificates to read."""
+    before = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = os.devnull
+    try:
+        yield
+    finally:
+        del os.environ["SSL_CERT_FILE"]
+        if before is not None:
+            os.environ["SSL_CERT_FILE"] = before
+
+
+# At its import aiohttp reads the machine's certificates twice, 40 ms each; `_tls` reads them once, where they are needed.
+with _no_certificates():
+    import aiohttp
 
 CONNECT_S = 15.0  # to open a connection; a host that drops packets would else take the whole deadline
 LARGEST = 64 * 1024 * 1024  # bytes of an answer, unpacked
@@ -48,6 +66,14 @@ def proxy_for(address: Address) -> str | None:
     return proxy
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """What aiohttp's own context would be: the certificates of the machine, or of SSL_CERT_FILE."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(("http/1.1",))
+    return context
+
+
 class Http:
     """Connections to all addresses of a provider, opened as they are needed, in the loop that needs them first."""
 
@@ -59,7 +85,9 @@ class Http:
 
         Raises: Retry: connection, protocol; Fatal: certificates, a link-local address, a proxy that wants a password
         """
-        url = address.url + path
+        url, proxy = address.url + path, options.get("proxy") or ""
+        if address.scheme == "https" or proxy.startswith("https:"):
+            options["ssl"] = _tls()
         try:
             async with self._opened().request(method, url, headers=headers, allow_redirects=False, **options) as got:
                 return Answer(got.status, got.headers, await _read(got))

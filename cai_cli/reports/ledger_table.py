@@ -54,7 +54,7 @@ def pruned_lines(found: Pruned) -> Iterator[tuple[str, str]]:
     yield "file", f"{size(found.before_bytes)} before, {size(found.after_bytes)} now" if found.done else size(found.before_bytes)
     if found.packed:
         yield "packed", f"{counted(found.packed, 'reply', 'replies')} of an earlier cai"
-    elif found.packable:
+    elif found.packable and not found.done:
         yield "packed", f"{counted(found.packable, 'reply', 'replies')} of an earlier cai would be"
     if found.note:
         yield "room", found.note
