@@ -31,6 +31,7 @@ from cai_cli.probes import (
     locale,
     sycophancy,
 )
+from cai_cli.probes._sides import LEAST
 from cai_cli.providers._sentences import BANKS, read, sentences, write
 from cai_cli.records import Pair, Turn, Vote
 
@@ -142,9 +143,14 @@ def test_the_change_is_that_of_the_feature_or_a_whole_one(probe: probes.Probe, p
         feature = FEATURES[probe.FEATURE]
         moved = feature.between(*texts(variant.pair)) - feature.between(*texts(variant.against or pair))
         assert variant.change == pytest.approx(moved)
-        assert abs(variant.change) > 0.1
+        assert abs(variant.change) > LEAST
     else:
         assert abs(variant.change) == (2 if probe is sycophancy else 1)
+
+
+def test_code_that_a_text_begins_with_keeps_its_indentation() -> None:
+    text = "    indented = 'colour'\n\nIt's a good idea to plan ahead. Let me know if you have any questions!"
+    assert length.compress(text, ()) == "    indented = 'colour'\n\nIt's a good idea to plan ahead."
 
 
 @pytest.mark.parametrize("probe", OURS, ids=lambda probe: probe.__name__.rpartition(".")[2])

@@ -65,6 +65,7 @@ _TERSE = {
     "the majority of": "most", "has the ability to": "can", "have the ability to": "can", "is able to": "can",
     "are able to": "can", "on a regular basis": "regularly", "in the near future": "soon", "until such time as": "until",
 }  # fmt: skip
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _WORDY = re.compile(rf"\b(?:{'|'.join(map(re.escape, _TERSE))})\b", re.IGNORECASE)
 
 
@@ -90,8 +91,10 @@ def _chosen(wanted: int, key: tuple[object, ...]) -> list[str]:
 
 def compress(text: str, _key: tuple[object, ...]) -> str:
     """The text without idle sentences, and with terse words for wordy ones. Empty: that would hardly shorten it."""
-    shorter = in_prose(text, _terse)
-    return shorter.strip() if 0 < count(shorter) <= SHORTER * count(text) else ""
+    shorter = _BLANK_LINES.sub("", in_prose(text, _terse)).rstrip()
+    if not shorter.startswith(("    ", "\t")):  # else it begins with code
+        shorter = shorter.lstrip()
+    return shorter if 0 < count(shorter) <= SHORTER * count(text) else ""
 
 
 def _terse(prose: str) -> str:
